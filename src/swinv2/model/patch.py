@@ -1,0 +1,68 @@
+"""Patch embedding and patch merging, for any number of axes; both pad zeros at the end of an axis that does not divide."""
+
+from __future__ import annotations
+
+from math import prod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from swinv2.config import Axes, SwinConfig
+from swinv2.model.block import NORM_EPS
+
+_CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
+
+
+def pad_to_multiple(x: Tensor, multiple: Axes, first: int) -> Tensor:
+    """Pad zeros at the end of the axes ``first, first + 1, ...`` to multiples; ``x`` itself where nothing is missing."""
+    missing = [-size % m for size, m in zip(x.shape[first:], multiple, strict=False)]
+    if not any(missing):
+        return x
+    after = x.ndim - first - len(multiple)
+    return F.pad(x, [0, 0] * after + [end for amount in reversed(missing) for end in (0, amount)])
+
+
+class PatchEmbed(nn.Module):
+    """Image or clip ``[B, C_in, *size]`` to tokens ``[B, *grid, C]``: a convolution of stride = kernel, then LayerNorm."""
+
+    def __init__(self, config: SwinConfig) -> None:
+        super().__init__()
+        patch = config.patch_size
+        self.patch_size = patch
+        self.projection = _CONVOLUTIONS[config.ndim](config.in_channels, config.embed_dim, patch, patch)
+        self.norm = nn.LayerNorm(config.embed_dim, eps=NORM_EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = pad_to_multiple(x, self.patch_size, first=2)
+        if len(self.patch_size) in _CHANNELS_LAST:
+            x = x.contiguous(memory_format=_CHANNELS_LAST[len(self.patch_size)])
+        out: Tensor = self.norm(self.projection(x).movedim(1, -1))
+        return out
+
+
+class PatchMerging(nn.Module):
+    """Merge neighbouring tokens and double the channels, ``[B, *grid, C]`` to ``[B, *ceil(grid / merge), 2C]``.
+
+    Neighbours are concatenated with the first axis running fastest: (0,0), (1,0), (0,1), (1,1), as in every released model.
+    """
+
+    def __init__(self, dim: int, config: SwinConfig) -> None:
+        super().__init__()
+        self.merge_size = config.merge_size
+        merged = dim * prod(config.merge_size)
+        before = config.merge_norm == "before"
+        self.norm_before = nn.LayerNorm(merged, eps=NORM_EPS) if before else nn.Identity()
+        self.reduction = nn.Linear(merged, 2 * dim, bias=False)
+        self.norm_after = nn.Identity() if before else nn.LayerNorm(2 * dim, eps=NORM_EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = pad_to_multiple(x, self.merge_size, first=1)
+        n = len(self.merge_size)
+        for axis, merge in enumerate(self.merge_size):
+            x = x.unflatten(1 + 2 * axis, (-1, merge))
+        grid, merges = range(1, 2 * n, 2), range(2 * n, 0, -2)
+        x = x.permute(0, *grid, *merges, 1 + 2 * n).flatten(1 + n)
+        out: Tensor = self.norm_after(self.reduction(self.norm_before(x)))
+        return out

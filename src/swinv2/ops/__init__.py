@@ -1,0 +1,63 @@
+"""Shifted-window attention as one operator with several backends."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from swinv2.config import Axes
+from swinv2.ops.dispatch import BACKENDS, Call, choose
+from swinv2.ops.dispatch import explain as explain_call
+
+__all__ = ["explain", "window_attention"]
+
+
+def window_attention(
+    qkv: Tensor, bias: Tensor, window: Axes, shift: Axes, logit_scale: Tensor | None = None, backend: str = "auto"
+) -> Tensor:
+    """Attention within shifted windows of a map (paper, section 3.1 to 3.3), for any number of axes.
+
+    Args:
+        qkv: the projection's output, ``[B, *grid, 3, heads, head_dim]``; fp32, bf16, fp16 or fp64.
+        bias: relative position bias, fp32 ``[heads, *(2w-1)]``, indexed by query minus key plus ``w - 1``.
+        window: tokens of a window on each axis; a window that exceeds the map runs as the map, unshifted.
+        shift: tokens by which the windows are shifted on each axis, below the window.
+        logit_scale: fp32 ``[heads]``, the factor of the cosine between query and key; None: dot product times
+            ``head_dim ** -0.5``.
+        backend: a name in ``BACKENDS``, or "auto" for the first that can run (`explain` says which and why).
+
+    Returns:
+        ``[B, *grid, heads, head_dim]`` in the dtype of ``qkv``. Padding is never seen; a query without a key gives 0.
+
+    Raises:
+        ValueError: shapes that do not fit, or a backend that cannot run.
+    """
+    _check(qkv, bias, window, shift, logit_scale)
+    if qkv.numel() == 0:
+        return qkv.select(-3, 2)
+    return BACKENDS[choose(_call(qkv, bias, window), backend)].run(qkv, bias, window, shift, logit_scale)
+
+
+def explain(qkv: Tensor, bias: Tensor, window: Axes) -> str:
+    """Which backend "auto" picks for such a call, and why not the others, one line each."""
+    return explain_call(_call(qkv, bias, window))
+
+
+def _call(qkv: Tensor, bias: Tensor, window: Axes) -> Call:
+    return Call(qkv.device.type, qkv.dtype, window, qkv.shape[-1], qkv.requires_grad or bias.requires_grad)
+
+
+def _check(qkv: Tensor, bias: Tensor, window: Axes, shift: Axes, logit_scale: Tensor | None) -> None:
+    if qkv.ndim != len(window) + 4 or qkv.shape[-3] != 3:
+        raise ValueError(
+            f"qkv has shape {tuple(qkv.shape)}, but a window of {len(window)} axes needs [B, *grid, 3, heads, head_dim]."
+        )
+    if len(shift) != len(window) or not all(0 <= s < w for s, w in zip(shift, window, strict=False)):
+        raise ValueError(f"shift {tuple(shift)} must be at least 0 and below window {tuple(window)} on every axis.")
+    table = (qkv.shape[-2], *(2 * w - 1 for w in window))
+    if tuple(bias.shape) != table:
+        raise ValueError(f"bias has shape {tuple(bias.shape)}, but window {tuple(window)} needs a table of {table}.")
+    if logit_scale is not None and tuple(logit_scale.shape) != table[:1]:
+        raise ValueError(f"logit_scale has shape {tuple(logit_scale.shape)}, but {table[0]} heads need {table[:1]}.")
+    for name, tensor in (("bias", bias), ("logit_scale", logit_scale)):
+        if tensor is not None and tensor.device != qkv.device:
+            raise ValueError(f"{name} is on {tensor.device}, but qkv is on {qkv.device}: move it there.")

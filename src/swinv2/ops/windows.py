@@ -1,0 +1,102 @@
+"""Pieces that the backends share: rows gathered into windows and back, unit vectors, and the bias of a window's pairs."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from swinv2.config import Axes
+from swinv2.geometry import AxisLayout, inverse_order, window_order
+
+NORM_EPS = 1e-6
+"""Below this length a query or key is divided by it instead of by its norm, so that zero vectors have finite gradients."""
+
+
+class _Take(torch.autograd.Function):
+    """Rows of ``x`` at ``index``, zeros where it is negative; ``inverse`` undoes it, so its backward is the same gather."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, index: Tensor, inverse: Tensor, gaps: bool) -> Tensor:
+        ctx.save_for_backward(index, inverse)
+        ctx.gaps = gaps
+        if not gaps:
+            return x.index_select(0, index)
+        return x.index_select(0, index.clamp_min(0)).masked_fill_((index < 0)[:, None], 0.0)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        index, inverse = ctx.saved_tensors
+        return _Take.apply(grads[0], inverse, index, ctx.gaps), None, None, None
+
+
+def window_indices(axes: tuple[AxisLayout, ...], batch: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Token of each place in the windows (-1 for padding), and place of each token."""
+    if torch.compiler.is_compiling():
+        return _window_indices(axes, batch, device)
+    with torch.inference_mode(False):  # kept for later calls, which may need gradients
+        return _kept_window_indices(axes, batch, device)
+
+
+def _window_indices(axes: tuple[AxisLayout, ...], batch: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    order = window_order(axes, batch, device)
+    tokens = batch
+    for axis in axes:
+        tokens = tokens * axis.grid
+    return order, inverse_order(order, tokens)
+
+
+_kept_window_indices = functools.lru_cache(maxsize=16)(_window_indices)
+
+
+def gather_windows(x: Tensor, axes: tuple[AxisLayout, ...]) -> Tensor:
+    """``[B, *grid, *rest]`` to ``[windows, N, *rest]``, group by group (`swinv2.geometry.window_order`); padding is 0."""
+    order, inverse = window_indices(axes, x.shape[0], x.device)
+    rest = x.shape[1 + len(axes) :]
+    rows = x.reshape(inverse.shape[0], -1)
+    return _Take.apply(rows, order, inverse, _padded(axes)).view(-1, _tokens(axes), *rest)  # type: ignore[no-any-return]
+
+
+def scatter_windows(groups: Sequence[Tensor], batch: int, axes: tuple[AxisLayout, ...]) -> Tensor:
+    """Undo `gather_windows` for the groups' outputs ``[windows, N, *rest]``, in order: ``[B, *grid, *rest]``."""
+    rest = groups[0].shape[2:]
+    rows = [group.reshape(group.shape[0] * group.shape[1], -1) for group in groups]
+    order, inverse = window_indices(axes, batch, rows[0].device)
+    out = _Take.apply(rows[0] if len(rows) == 1 else torch.cat(rows), inverse, order, _padded(axes))
+    return out.view(batch, *(axis.grid for axis in axes), *rest)  # type: ignore[no-any-return]
+
+
+def normalise(x: Tensor, scale: Tensor | None = None) -> Tensor:
+    """Vectors ``[..., heads, head_dim]`` at unit length (times ``scale`` ``[heads]``), computed in fp32 at least."""
+    compute = torch.promote_types(x.dtype, torch.float32)
+    factor = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=compute).clamp_min(NORM_EPS).reciprocal()
+    if scale is not None:
+        factor = factor * scale[:, None]
+    return (x * factor).to(x.dtype)
+
+
+def expand_bias(table: Tensor, window: Axes, run_window: Axes) -> Tensor:
+    """Bias of each (query, key) pair of a window: ``[heads, *(2w-1)]`` to ``[heads, N, N]``.
+
+    A window that runs smaller than configured uses the centre of its table.
+    """
+    for axis, (w, run) in enumerate(zip(window, run_window, strict=True), start=1):
+        table = table.narrow(axis, w - run, 2 * run - 1)
+    for axis, run in enumerate(run_window, start=1):
+        table = table.unfold(axis, run, 1)  # [..., q, ..., w-1-k]: entry q + (w-1-k) is the offset q - k
+    n = len(run_window)
+    return table.flip(tuple(range(1 + n, 1 + 2 * n))).flatten(1 + n).flatten(1, n)
+
+
+def _tokens(axes: tuple[AxisLayout, ...]) -> int:
+    tokens = 1
+    for axis in axes:
+        tokens = tokens * axis.window
+    return tokens
+
+
+def _padded(axes: tuple[AxisLayout, ...]) -> bool:
+    return any(axis.pad for axis in axes)
