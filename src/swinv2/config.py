@@ -1,7 +1,8 @@
 """Architecture as plain data: `SwinConfig`, the table of published variants, and nothing that needs torch.
 
-Every size is a tuple with one number per axis, and that tuple's length is the number of axes: a patch of ``(4, 4)`` makes an
-image model, ``(2, 4, 4)`` a video model. V1, V2 and the paper's ablations differ in explicit fields, never by name.
+Every size is a tuple with one number per axis, and that tuple's length is the number of axes: a patch of ``(4, 4)``
+makes an image model, ``(2, 4, 4)`` a video model. V1, V2 and the paper's ablations differ in explicit fields, never
+by name.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ MergeNorm = Literal["before", "after"]
 class SwinConfig:
     """One Swin architecture (arXiv 2111.09883, section 3; V1: arXiv 2103.14030).
 
-    Window fields accept one number, one number per axis, or one entry (number or tuple) per stage, and are stored as one
-    tuple of axes per stage. `ValueError` is raised, with the remedy, for anything that cannot be built.
+    Window fields accept one number, one number per axis, or one entry (number or tuple) per stage, and are stored as
+    one tuple of axes per stage. `ValueError` is raised, with the remedy, for anything that cannot be built.
     """
 
     embed_dim: int = 96
@@ -41,7 +42,7 @@ class SwinConfig:
     window_size: Stages = 8  # type: ignore[assignment]  # normalised to one tuple of axes per stage
     """Attention window of each stage, in tokens."""
     trained_window_size: Stages = None  # type: ignore[assignment]  # None: the window itself
-    """Window at which the bias network was first trained; it normalises the coordinates and never changes afterwards."""
+    """Window at which the bias network was first trained; it normalises the coordinates and never changes."""
     in_channels: int = 3
     """Channels of the input."""
     num_classes: int = 1000
@@ -90,7 +91,9 @@ class SwinConfig:
                 f"(depths {self.depths}): give one entry per stage in both."
             )
         if len(self.merge_size) != self.ndim:
-            raise ValueError(f"merge_size {self.merge_size} must have {self.ndim} entries, as patch_size {self.patch_size} has.")
+            raise ValueError(
+                f"merge_size {self.merge_size} must have {self.ndim} entries, as patch_size {self.patch_size} has."
+            )
         for name, least in _LEAST.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}, but must be at least {least}.")
@@ -193,7 +196,10 @@ _SIZES: dict[str, tuple[int, Axes, Axes, int]] = {
 }
 
 _NAMES = tuple(
-    f"{family}_{size}" for family in _FAMILIES for size in _SIZES if family.startswith("swinv2") or size not in ("nano", "micro")
+    f"{family}_{size}"
+    for family in _FAMILIES
+    for size in _SIZES
+    if family.startswith("swinv2") or size not in ("nano", "micro")
 )
 
 
@@ -211,9 +217,9 @@ def make_config(
 ) -> SwinConfig:
     """Configuration of a variant with overrides (any field of `SwinConfig`).
 
-    ``image_size`` is the resolution at which the weights are (to be) trained, one number for both axes of an image or one
-    per axis (frames, height, width). The trained windows follow from it: ``min(window, map)`` on each axis of each stage,
-    unless ``trained_window_size`` is given. It does not limit the input: a model takes any size.
+    ``image_size`` is the resolution at which the weights are (to be) trained, one number for both axes of an image or
+    one per axis (frames, height, width). The trained windows follow from it: ``min(window, map)`` on each axis of each
+    stage, unless ``trained_window_size`` is given. It does not limit the input: a model takes any size.
     """
     if name not in _NAMES:
         raise ValueError(f"There is no model {name!r}{did_you_mean(name, _NAMES)}; `swinv2 models` lists them all.")
@@ -228,6 +234,11 @@ def make_config(
         return config
     size = _image_size(config, default_size if image_size is None else image_size)
     return dataclasses.replace(config, trained_window_size=trained_windows(config, size))
+
+
+def default_image_size(name: str) -> Axes:
+    """Input size, frames first, at which a variant is trained unless told otherwise."""
+    return _recipe(name)[1]
 
 
 def trained_windows(config: SwinConfig, image_size: Axes) -> Stages:

@@ -1,15 +1,17 @@
 """Windows on a grid, for any number of axes: padding, shifting, regions, relative offsets. Pure functions.
 
-A map of ``grid`` tokens is padded at the *end* of each axis to a multiple of the window, then rolled by ``-shift``, then cut into
-windows. So token ``t`` of window ``k`` on an axis is padded coordinate ``(k * window + t + shift) % padded``, which is
+A map of ``grid`` tokens is padded at the *end* of each axis to a multiple of the window, then rolled by ``-shift``,
+then cut into windows. So token ``t`` of window ``k`` on an axis is padded coordinate ``(k * window + t + shift) %
+padded``, which is
 
 - an ordinary token, or
 - a *wrapped* one (coordinate < shift), which the roll brought beside tokens of the far end, or
 - *padding* (coordinate >= grid).
 
-These three `Tag`s per axis say everything about masks: two tokens of a window may attend to each other if their tags agree on
-every axis and the key is not padding. Only the last windows of an axis (the last one, or two where the padding is longer than
-``window - shift``) hold anything but ordinary tokens, so windows fall into a few *groups* that share one mask.
+These three `Tag`s per axis say everything about masks: two tokens of a window may attend to each other if their tags
+agree on every axis and the key is not padding. Only the last windows of an axis (the last one, or two where the
+padding is longer than ``window - shift``) hold anything but ordinary tokens, so windows fall into a few *groups* that
+share one mask.
 
 On an axis where the map is not larger than the window, the window is the map and nothing is shifted.
 """
@@ -17,7 +19,7 @@ On an axis where the map is not larger than the window, the window is the map an
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -82,6 +84,19 @@ class Group:
     spans: tuple[tuple[int, int], ...]
     from_end: tuple[int | None, ...]
 
+    @property
+    def windows(self) -> int:
+        """Number of windows in one map."""
+        return product([stop - first for first, stop in self.spans])
+
+
+def product(sizes: Iterable[int]) -> int:
+    """Product of sizes that torch.compile may have made symbolic (`math.prod` is not traced)."""
+    result = 1
+    for size in sizes:
+        result = result * size
+    return result
+
 
 def layout(grid: Axes, window: Axes, shift: Axes) -> tuple[AxisLayout, ...]:
     """Windows as they run on ``grid``: shrunk to the map, and then unshifted, where the map is not larger.
@@ -131,7 +146,8 @@ def _kronecker(left: Tensor, right: Tensor) -> Tensor:
 
 
 def window_order(axes: tuple[AxisLayout, ...], batch: int, device: torch.device | None = None) -> Tensor:
-    """Token that stands at each place of the windows, ``[places]``, into the flattened ``[batch, *grid]``; -1 for padding.
+    """Token that stands at each place of the windows, ``[places]``, into the flattened ``[batch, *grid]``; -1 for
+    padding.
 
     Places run by group, image, window and token, so that a group's windows are contiguous.
     """
@@ -147,7 +163,7 @@ def _group_order(axes: tuple[AxisLayout, ...], coordinates: list[Tensor], group:
     for i, (axis, along, (first, stop)) in enumerate(zip(axes, coordinates, group.spans, strict=True)):
         shape = [1] * (1 + 2 * n)
         shape[1 + i], shape[1 + n + i] = stop - first, axis.window
-        along = along[first:stop].view(shape)
+        along = along.narrow(0, first, stop - first).view(shape)
         index = index * axis.grid + along
         real = real & (along < axis.grid)
     return torch.where(real, index, -1).flatten()
@@ -161,7 +177,8 @@ def inverse_order(order: Tensor, tokens: int) -> Tensor:
 
 
 def linear_coordinates(window: Axes, trained_window: Axes, device: torch.device | None = None) -> Tensor:
-    """Offsets (query minus key) between a window's tokens over ``p - 1``, float32 ``[*(2w-1), axes]``; p = 1 divides by 1.
+    """Offsets (query minus key) between a window's tokens over ``p - 1``, float32 ``[*(2w-1), axes]``; p = 1 divides
+    by 1.
 
     p is the window at which the bias network was first trained, so a larger window reaches beyond -1 and 1.
     """
@@ -173,7 +190,8 @@ def linear_coordinates(window: Axes, trained_window: Axes, device: torch.device 
 
 
 def log_coordinates(window: Axes, trained_window: Axes, device: torch.device | None = None) -> Tensor:
-    """Log-spaced `linear_coordinates`, ``sign(x) log2(1 + |x|) / log2(8)`` of 8 times them, float32 ``[*(2w-1), axes]``.
+    """Log-spaced `linear_coordinates`, ``sign(x) log2(1 + |x|) / log2(8)`` of 8 times them, float32 ``[*(2w-1),
+    axes]``.
 
     The paper's eq. 4 has the logarithm of raw offsets; the 8 and the normalisation are the released code's.
     """

@@ -1,7 +1,8 @@
 """Other libraries' parameter names and layouts, as tables, and one engine that reads and writes them.
 
-A table names what a library calls each part of a Swin; the engine walks a configuration and pairs every native parameter with its
-foreign ones, so that a conversion is strict in both directions: each key is used, or named in the error.
+A table names what a library calls each part of a Swin; the engine walks a configuration and pairs every native
+parameter with its foreign one, so that a conversion is strict in both directions: each key is used, or named in the
+error.
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ BUFFERS = ("relative_coords_table", "relative_position_index", "attn_mask", "k_b
 
 @dataclass(frozen=True)
 class Layout:
-    """What a library calls the parts. Placeholders: ``{i}`` stage, ``{j}`` block, ``{before}`` the stage before, ``{odd}`` and
-    ``{even}`` torchvision's running numbers of a stage and of the merging before it."""
+    """What a library calls the parts.
+
+    Placeholders: ``{i}`` stage and ``{j}`` block, from 0; ``{twice}``, ``{twice_less_1}`` and ``{twice_plus_1}`` of the
+    stage, since torchvision numbers stages and mergings in one row.
+    """
 
     embed: tuple[str, str]  # projection, norm
     block: str
@@ -44,8 +48,8 @@ TIMM = Layout(
 )
 TORCHVISION = Layout(
     embed=("features.0.0", "features.0.2"),
-    block="features.{odd}.{j}",
-    merge="features.{even}",
+    block="features.{twice_plus_1}.{j}",
+    merge="features.{twice}",
     norm="norm",
     head="head",
     mlp=("mlp.0", "mlp.3"),
@@ -53,8 +57,8 @@ TORCHVISION = Layout(
 )
 TORCHVISION_VIDEO = Layout(
     embed=("patch_embed.proj", "patch_embed.norm"),
-    block="features.{video_stage}.{j}",
-    merge="features.{video_merge}",
+    block="features.{twice}.{j}",
+    merge="features.{twice_less_1}",
     norm="norm",
     head="head",
     mlp=("mlp.0", "mlp.3"),
@@ -83,7 +87,7 @@ def to_native(state: Mapping[str, Tensor], layout: Layout, config: SwinConfig) -
     missing = [entry.foreign for entry in table if entry.foreign not in left]
     if missing:
         raise ValueError(f"The weights lack {_some(missing)}, which this configuration needs.")
-    native = {}
+    native: dict[str, Tensor] = {}
     for entry in table:
         native.update(zip(entry.native, entry.read(left.pop(entry.foreign)), strict=True))
     if left:
@@ -101,7 +105,7 @@ def entries(layout: Layout, config: SwinConfig) -> Iterator[Entry]:
     yield from _rename("patch_embed.projection", layout.embed[0])
     yield from _rename("patch_embed.norm", layout.embed[1])
     for i, depth in enumerate(config.depths):
-        numbers = {"i": i, "odd": 2 * i + 1, "even": 2 * i, "video_stage": 2 * i, "video_merge": 2 * i - 1}
+        numbers = {"i": i, "twice": 2 * i, "twice_less_1": 2 * i - 1, "twice_plus_1": 2 * i + 1}
         if i:
             norm = f"stages.{i}.merge.norm_{config.merge_norm}"
             merge = layout.merge.format(**numbers)

@@ -116,7 +116,11 @@ def _check_tensors(path: Path, model: nn.Module, tensors: Mapping[str, Tensor]) 
     expected = model.state_dict()
     missing, unexpected = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     misshapen = [name for name in expected.keys() & tensors.keys() if expected[name].shape != tensors[name].shape]
-    for problem, names in (("lacks", missing), ("has unknown", unexpected), ("has another shape for", sorted(misshapen))):
+    for problem, names in (
+        ("lacks", missing),
+        ("has unknown", unexpected),
+        ("has another shape for", sorted(misshapen)),
+    ):
         if names:
             shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
             raise ValueError(f"{str(path)!r} holds the weights of another model: it {problem} {shown}.")

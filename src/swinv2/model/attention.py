@@ -17,7 +17,9 @@ MAX_LOG_SCALE = math.log(1.0 / 0.01)
 
 
 class QKV(nn.Linear):
-    """Projection to query, key and value, ``[..., C]`` to ``[..., 3C]``; without ``key_bias`` the key's third has no bias."""
+    """Projection to query, key and value, ``[..., C]`` to ``[..., 3C]``; without ``key_bias`` the key's third has no
+    bias.
+    """
 
     def __init__(self, dim: int, key_bias: bool) -> None:
         super().__init__(dim, 3 * dim, bias=key_bias)
@@ -25,7 +27,7 @@ class QKV(nn.Linear):
         self.v_bias = None if key_bias else nn.Parameter(torch.zeros(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        bias = self.bias
+        bias: Tensor | None = self.bias
         if self.q_bias is not None and self.v_bias is not None:
             bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
         return F.linear(x, self.weight, bias)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from swinv2.config import SwinConfig, WindowSpec, make_config
+from swinv2.model.attention import WindowAttention
 from swinv2.model.block import NORM_EPS, SwinBlock
 from swinv2.model.init import init_weights
 from swinv2.model.patch import PatchEmbed, PatchMerging
@@ -55,7 +56,9 @@ class SwinTransformer(nn.Module):
         init_weights(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits ``[B, num_classes]`` (pooled features ``[B, num_features]`` without a head) of ``[B, C_in, *size]``."""
+        """Logits ``[B, num_classes]`` (pooled features ``[B, num_features]`` without a head) of ``[B, C_in,
+        *size]``.
+        """
         logits: Tensor = self.head(self.forward_features(x).flatten(2).mean(-1))
         return logits
 
@@ -70,16 +73,15 @@ class SwinTransformer(nn.Module):
 
     def set_checkpointing(self, enabled: bool = True) -> None:
         """Recompute each block's activations in the backward pass instead of keeping them; changes no number."""
-        for block in self._blocks():
-            block.checkpointing = enabled
+        for module in self.modules():
+            if isinstance(module, SwinBlock):
+                module.checkpointing = enabled
 
     def set_attention_backend(self, backend: str) -> None:
         """Run every block's attention on a backend of `swinv2.ops` by name, or on "auto"."""
-        for block in self._blocks():
-            block.attention.body.backend = backend  # type: ignore[union-attr]
-
-    def _blocks(self) -> list[SwinBlock]:
-        return [module for module in self.modules() if isinstance(module, SwinBlock)]
+        for module in self.modules():
+            if isinstance(module, WindowAttention):
+                module.backend = backend
 
     def _stage_outputs(self, x: Tensor) -> list[Tensor]:
         self._check_input(x)
@@ -92,7 +94,9 @@ class SwinTransformer(nn.Module):
     def _check_input(self, x: Tensor) -> None:
         axes, channels = self.config.ndim, self.config.in_channels
         if x.ndim != axes + 2:
-            raise ValueError(f"The input has shape {tuple(x.shape)}, but this model takes [B, {channels}, *{axes} sizes].")
+            raise ValueError(
+                f"The input has shape {tuple(x.shape)}, but this model takes [B, {channels}, *{axes} sizes]."
+            )
         if x.shape[1] != channels:
             raise ValueError(
                 f"The input has {x.shape[1]} channels, but this model takes {channels}: convert it, or build the model "

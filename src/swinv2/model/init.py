@@ -14,8 +14,8 @@ from swinv2.model.position_bias import TableBias
 def init_weights(model: nn.Module) -> None:
     """Linear layers and bias tables from a normal of 0.02 truncated at +-2, biases 0, logit scales log 10.
 
-    Norms start at 1, but those on a branch's output (res_post, sandwich) at 0, so that every block starts as the identity.
-    The patch convolution keeps PyTorch's default.
+    Norms start at 1, but those on a branch's output (res_post, sandwich) at 0, so that every block starts as the
+    identity. The patch convolution keeps PyTorch's default.
     """
     for module in model.modules():
         if isinstance(module, nn.Linear):

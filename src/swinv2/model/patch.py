@@ -1,4 +1,6 @@
-"""Patch embedding and patch merging, for any number of axes; both pad zeros at the end of an axis that does not divide."""
+"""Patch embedding and patch merging, for any number of axes; both pad zeros at the end of an axis that does not
+divide.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,10 @@ _CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
 def pad_to_multiple(x: Tensor, multiple: Axes, first: int) -> Tensor:
-    """Pad zeros at the end of the axes ``first, first + 1, ...`` to multiples; ``x`` itself where nothing is missing."""
-    missing = [-size % m for size, m in zip(x.shape[first:], multiple, strict=False)]
+    """Pad zeros at the end of the axes ``first, first + 1, ...`` to multiples; ``x`` itself where nothing is
+    missing.
+    """
+    missing = [-(-size // m) * m - size for size, m in zip(x.shape[first:], multiple, strict=False)]
     if not any(missing):
         return x
     after = x.ndim - first - len(multiple)
@@ -25,7 +29,9 @@ def pad_to_multiple(x: Tensor, multiple: Axes, first: int) -> Tensor:
 
 
 class PatchEmbed(nn.Module):
-    """Image or clip ``[B, C_in, *size]`` to tokens ``[B, *grid, C]``: a convolution of stride = kernel, then LayerNorm."""
+    """Image or clip ``[B, C_in, *size]`` to tokens ``[B, *grid, C]``: a convolution of stride = kernel, then
+    LayerNorm.
+    """
 
     def __init__(self, config: SwinConfig) -> None:
         super().__init__()
@@ -45,7 +51,8 @@ class PatchEmbed(nn.Module):
 class PatchMerging(nn.Module):
     """Merge neighbouring tokens and double the channels, ``[B, *grid, C]`` to ``[B, *ceil(grid / merge), 2C]``.
 
-    Neighbours are concatenated with the first axis running fastest: (0,0), (1,0), (0,1), (1,1), as in every released model.
+    Neighbours are concatenated with the first axis running fastest: (0,0), (1,0), (0,1), (1,1), as in every released
+    model.
     """
 
     def __init__(self, dim: int, config: SwinConfig) -> None:
@@ -61,7 +68,7 @@ class PatchMerging(nn.Module):
         x = pad_to_multiple(x, self.merge_size, first=1)
         n = len(self.merge_size)
         for axis, merge in enumerate(self.merge_size):
-            x = x.unflatten(1 + 2 * axis, (-1, merge))
+            x = x.unflatten(1 + 2 * axis, (x.shape[1 + 2 * axis] // merge, merge))
         grid, merges = range(1, 2 * n, 2), range(2 * n, 0, -2)
         x = x.permute(0, *grid, *merges, 1 + 2 * n).flatten(1 + n)
         out: Tensor = self.norm_after(self.reduction(self.norm_before(x)))

@@ -1,4 +1,6 @@
-"""Relative position bias (paper, section 3.3): a module that yields the offset table ``[heads, *(2w-1)]`` of its window."""
+"""Relative position bias (paper, section 3.3): a module that yields the offset table ``[heads, *(2w-1)]`` of its
+window.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 
 from swinv2.config import Axes, SwinConfig
 from swinv2.geometry import linear_coordinates, log_coordinates
+from swinv2.precision import at_least_fp32, without_autocast
 
 HIDDEN = 512
 """Width of the bias network in every released model."""
@@ -19,14 +22,13 @@ HIDDEN = 512
 class PositionBias(nn.Module):
     """Base of all position biases. Called without arguments, it returns fp32 ``[heads, *(2w-1)]``.
 
-    In evaluation without gradients the table is computed once and kept. It is recomputed when a parameter changed, and dropped
-    by `train`, loading, and moves of the module; it is no part of state_dict, copies or pickles.
+    In evaluation without gradients the table is computed once and kept. It is recomputed when a parameter changed,
+    and dropped by `train`, loading, and moves of the module; it is no part of state_dict, copies or pickles.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._kept: _Kept | None = None
-        self.register_load_state_dict_post_hook(lambda module, _: module._drop())
 
     def compute(self) -> Tensor:
         """The table from the parameters."""
@@ -35,7 +37,7 @@ class PositionBias(nn.Module):
     def forward(self) -> Tensor:
         if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
             return self.compute()
-        if self._kept is None or not self._kept.is_current():
+        if self._kept is None or not self._kept.is_current(self):
             self._kept = _Kept.make(self)
         return self.compute() if self._kept is None else self._kept.table
 
@@ -44,11 +46,17 @@ class PositionBias(nn.Module):
 
     def train(self, mode: bool = True) -> PositionBias:
         self._drop()
-        return super().train(mode)
+        super().train(mode)
+        return self
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PositionBias:
         self._drop()
-        return super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._drop()
+        super()._load_from_state_dict(*args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": None}
@@ -71,11 +79,11 @@ class _Kept:
             table = module.compute()
         return cls(table, parameters) if type(table) is Tensor else None
 
-    def is_current(self) -> bool:
+    def is_current(self, module: PositionBias) -> bool:
         """Whether no parameter changed. Writes through ``.data`` raise no version, so on the CPU the values decide."""
         return all(
-            p.data_ptr() == pointer and p._version == version and (copy is None or torch.equal(p, copy))
-            for p, pointer, version, copy in self._states
+            now is p and p.data_ptr() == pointer and p._version == version and (copy is None or torch.equal(p, copy))
+            for now, (p, pointer, version, copy) in zip(module.parameters(), self._states, strict=True)
         )
 
 
@@ -92,7 +100,7 @@ class TableBias(PositionBias):
         self.table = nn.Parameter(torch.zeros(heads, *(2 * w - 1 for w in window)))
 
     def compute(self) -> Tensor:
-        return _at_least_fp32(self.table)
+        return self.table.to(at_least_fp32(self.table.dtype))
 
     def forward(self) -> Tensor:
         return self.compute()  # nothing to keep
@@ -107,17 +115,16 @@ class ContinuousBias(PositionBias):
     def __init__(self, window: Axes, trained_window: Axes, heads: int, coordinates: Callable[..., Tensor]) -> None:
         super().__init__()
         self.window, self.trained_window, self.coordinates = window, trained_window, coordinates
-        self.mlp = nn.Sequential(
-            nn.Linear(len(window), HIDDEN), nn.ReLU(inplace=True), nn.Linear(HIDDEN, heads, bias=False)
-        )
+        first, last = nn.Linear(len(window), HIDDEN), nn.Linear(HIDDEN, heads, bias=False)
+        self.mlp = nn.Sequential(first, nn.ReLU(), last)
 
     def compute(self) -> Tensor:
-        first, last = self.mlp[0], self.mlp[2]
-        weight = _at_least_fp32(first.weight)
-        with torch.autocast(weight.device.type, enabled=False):
-            x = self.coordinates(self.window, self.trained_window, weight.device).to(weight.dtype)
-            x = F.relu(F.linear(x, weight, first.bias.to(weight.dtype)))
-            x = F.linear(x, last.weight.to(weight.dtype))
+        weights = list(self.mlp.parameters())
+        dtype = at_least_fp32(weights[0].dtype)
+        weight, bias, last = (parameter.to(dtype) for parameter in weights)
+        with without_autocast(weight.device):
+            x = self.coordinates(self.window, self.trained_window, weight.device).to(dtype)
+            x = F.linear(F.relu(F.linear(x, weight, bias)), last)
             return 16 * x.sigmoid().movedim(-1, 0)
 
     def extra_repr(self) -> str:
@@ -131,7 +138,3 @@ def make_position_bias(config: SwinConfig, stage: int) -> PositionBias:
         return TableBias(window, heads)
     coordinates = {"linear_cpb": linear_coordinates, "log_cpb": log_coordinates}[config.position_bias]
     return ContinuousBias(window, config.trained_window_size[stage], heads, coordinates)
-
-
-def _at_least_fp32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))

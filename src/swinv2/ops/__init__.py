@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from swinv2.config import Axes
 from swinv2.ops.dispatch import BACKENDS, Call, choose
 from swinv2.ops.dispatch import explain as explain_call
+from swinv2.precision import without_autocast
 
 __all__ = ["explain", "window_attention"]
 
@@ -34,7 +36,9 @@ def window_attention(
     _check(qkv, bias, window, shift, logit_scale)
     if qkv.numel() == 0:
         return qkv.select(-3, 2)
-    return BACKENDS[choose(_call(qkv, bias, window), backend)].run(qkv, bias, window, shift, logit_scale)
+    name = choose(_call(qkv, bias, window), backend)
+    with without_autocast(qkv.device):  # which precision serves what is the backend's decision
+        return BACKENDS[name].run(qkv, bias, window, shift, logit_scale)
 
 
 def explain(qkv: Tensor, bias: Tensor, window: Axes) -> str:
@@ -43,14 +47,21 @@ def explain(qkv: Tensor, bias: Tensor, window: Axes) -> str:
 
 
 def _call(qkv: Tensor, bias: Tensor, window: Axes) -> Call:
-    return Call(qkv.device.type, qkv.dtype, window, qkv.shape[-1], qkv.requires_grad or bias.requires_grad)
+    return Call(
+        device=qkv.device.type,
+        dtype=qkv.dtype,
+        window=window,
+        head_dim=qkv.shape[-1],
+        needs_grad=torch.is_grad_enabled() and (qkv.requires_grad or bias.requires_grad),
+        compiling=torch.compiler.is_compiling(),
+        exporting=torch.compiler.is_exporting(),
+    )
 
 
 def _check(qkv: Tensor, bias: Tensor, window: Axes, shift: Axes, logit_scale: Tensor | None) -> None:
     if qkv.ndim != len(window) + 4 or qkv.shape[-3] != 3:
-        raise ValueError(
-            f"qkv has shape {tuple(qkv.shape)}, but a window of {len(window)} axes needs [B, *grid, 3, heads, head_dim]."
-        )
+        needed = "[B, *grid, 3, heads, head_dim]"
+        raise ValueError(f"qkv has shape {tuple(qkv.shape)}, but a window of {len(window)} axes needs {needed}.")
     if len(shift) != len(window) or not all(0 <= s < w for s, w in zip(shift, window, strict=False)):
         raise ValueError(f"shift {tuple(shift)} must be at least 0 and below window {tuple(window)} on every axis.")
     table = (qkv.shape[-2], *(2 * w - 1 for w in window))

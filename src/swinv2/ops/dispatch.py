@@ -11,6 +11,7 @@ from torch import Tensor
 from swinv2.config import Axes, did_you_mean
 from swinv2.ops.reference import reference_attention
 from swinv2.ops.sdpa import sdpa_attention
+from swinv2.ops.sequential import sequential_attention
 
 Attention = Callable[[Tensor, Tensor, Axes, Axes, Tensor | None], Tensor]
 
@@ -24,26 +25,44 @@ class Call:
     window: Axes
     head_dim: int
     needs_grad: bool
+    compiling: bool = False
+    exporting: bool = False
 
 
 @dataclass(frozen=True)
 class Backend:
-    """An implementation, why it refuses a call (None: it runs), and what it is good for."""
+    """An implementation, and why it cannot run a call (None: it can)."""
 
     run: Attention
-    refuses: Callable[[Call], str | None]
-    purpose: str
+    refuses: Callable[[Call], str | None] = lambda call: None
 
 
-def _never(call: Call) -> str | None:
-    return None
+@dataclass(frozen=True)
+class Rule:
+    """What "auto" prefers for some calls, and why."""
+
+    applies: Callable[[Call], bool]
+    backend: str
+    reason: str
 
 
-# In order of preference: "auto" takes the first that does not refuse.
 BACKENDS: dict[str, Backend] = {
-    "sdpa": Backend(sdpa_attention, _never, "PyTorch's scaled_dot_product_attention, on every device"),
-    "reference": Backend(reference_attention, _never, "the slow fp32 oracle that the others are tested against"),
+    "sdpa": Backend(sdpa_attention),
+    "sequential": Backend(sequential_attention),
+    "reference": Backend(reference_attention),
 }
+
+# The first rule that applies, and whose backend can run, decides.
+RULES = (
+    Rule(lambda call: call.exporting, "sdpa", "an exported graph may hold standard operators only"),
+    Rule(lambda call: call.compiling, "sequential", "it is one node for torch.compile, whatever the shape"),
+    Rule(
+        lambda call: call.device == "cpu" and call.needs_grad,
+        "sequential",
+        "on the CPU, PyTorch's fast attention kernel takes no bias that needs a gradient",
+    ),
+    Rule(lambda call: True, "sdpa", "PyTorch's scaled_dot_product_attention runs everywhere"),
+)
 
 
 def choose(call: Call, backend: str = "auto") -> str:
@@ -53,7 +72,7 @@ def choose(call: Call, backend: str = "auto") -> str:
         ValueError: ``backend`` is unknown, or was asked for by name and cannot run this call.
     """
     if backend == "auto":
-        return next(name for name, candidate in BACKENDS.items() if candidate.refuses(call) is None)
+        return _decide(call).backend
     if backend not in BACKENDS:
         raise ValueError(
             f"There is no attention backend {backend!r}{did_you_mean(backend, BACKENDS)}: "
@@ -66,11 +85,17 @@ def choose(call: Call, backend: str = "auto") -> str:
 
 
 def explain(call: Call) -> str:
-    """What "auto" picks for a call, and what it thinks of each backend, one line each."""
-    picked = choose(call)
-    lines = []
-    for name, candidate in BACKENDS.items():
-        reason = candidate.refuses(call)
-        verdict = "picked" if name == picked else f"cannot run: {reason}" if reason else "could run, but is not preferred"
-        lines.append(f"{name}: {verdict} ({candidate.purpose})")
+    """What "auto" picks for a call and why, and what each other backend could do, one line each."""
+    rule = _decide(call)
+    lines = [f"{rule.backend}: picked, because {rule.reason}"]
+    for name, backend in BACKENDS.items():
+        if name != rule.backend:
+            lines.append(f"{name}: {backend.refuses(call) or 'could run if asked for by name'}")
     return "\n".join(lines)
+
+
+def _decide(call: Call) -> Rule:
+    for rule in RULES:
+        if rule.applies(call) and BACKENDS[rule.backend].refuses(call) is None:
+            return rule
+    raise AssertionError("the last rule applies to every call")

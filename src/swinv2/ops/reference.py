@@ -1,10 +1,12 @@
 """The oracle: shifted-window attention written to be read, not to be fast.
 
-It gathers nothing, groups nothing and shares nothing with the other backends' geometry: it pads and rolls real tensors, and
-decides from the coordinates of each pair of tokens whether they may see each other.
+It gathers nothing, groups nothing and shares nothing with the other backends' geometry: it pads and rolls real
+tensors, and decides from the coordinates of each pair of tokens whether they may see each other.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +14,7 @@ from torch import Tensor
 
 from swinv2.config import Axes
 from swinv2.ops.windows import NORM_EPS
+from swinv2.precision import at_least_fp32
 
 
 def reference_attention(qkv: Tensor, bias: Tensor, window: Axes, shift: Axes, logit_scale: Tensor | None) -> Tensor:
@@ -30,7 +33,7 @@ def reference_attention(qkv: Tensor, bias: Tensor, window: Axes, shift: Axes, lo
         return x.flatten(1 + len(grid), 2 * len(grid)).flatten(1, len(grid))
 
     pad = [0, 0] * 3 + [end for p, g in zip(reversed(padded), reversed(grid), strict=True) for end in (0, p - g)]
-    compute = torch.promote_types(qkv.dtype, torch.float32)
+    compute = at_least_fp32(qkv.dtype)
     q, k, v = partition(F.pad(qkv.to(compute), pad)).movedim(3, 0).transpose(-2, -3)  # each [B, windows, heads, N, d]
 
     if logit_scale is None:
@@ -40,13 +43,16 @@ def reference_attention(qkv: Tensor, bias: Tensor, window: Axes, shift: Axes, lo
         logits = cosine * logit_scale.to(compute).view(heads, 1, 1)
     place = torch.cartesian_prod(*(torch.arange(w, device=qkv.device) for w in run_window)).view(-1, len(grid))
     offset = place[:, None] - place + torch.tensor(window, device=qkv.device) - 1  # query minus key
-    logits = logits + bias.to(compute)[(slice(None), *offset.unbind(-1))]
+    strides = torch.tensor([math.prod(2 * w - 1 for w in window[i + 1 :]) for i in axes], device=qkv.device)
+    logits = logits + bias.to(compute).flatten(1)[:, (offset * strides).sum(-1)]
 
     visible = _visible(grid, padded, run_shift, partition, qkv.device)
     probabilities = _softmax(logits.masked_fill(~visible[:, :, None], -torch.inf))
     out = (probabilities @ v).transpose(-2, -3).to(qkv.dtype)  # [B, windows, N, heads, d]
     out = out.reshape(batch, *(p // w for p, w in zip(padded, run_window, strict=True)), *run_window, heads, head_dim)
-    out = out.movedim([1 + len(grid) + i for i in axes], [2 + 2 * i for i in axes]).reshape(batch, *padded, heads, head_dim)
+    out = out.movedim([1 + len(grid) + i for i in axes], [2 + 2 * i for i in axes]).reshape(
+        batch, *padded, heads, head_dim
+    )
     out = torch.roll(out, run_shift, [1 + i for i in axes])
     return out[(slice(None), *(slice(g) for g in grid))]
 

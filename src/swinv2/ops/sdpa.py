@@ -1,12 +1,10 @@
 """Shifted-window attention over PyTorch's scaled_dot_product_attention.
 
-Tokens are gathered into windows once, row by row, with the shift in the index. Windows come group by group (`swinv2.geometry`), so
-that only border groups add a mask, of one window's size, to the bias.
+Tokens are gathered into windows once, row by row, with the shift in the index. Windows come group by group
+(`swinv2.geometry`), so that only border groups add a mask, of one window's size, to the bias.
 """
 
 from __future__ import annotations
-
-from math import prod
 
 import torch
 import torch.nn.functional as F
@@ -27,19 +25,15 @@ def sdpa_attention(qkv: Tensor, bias: Tensor, window: Axes, shift: Axes, logit_s
     pair_bias = expand_bias(bias, window, tuple(axis.window for axis in axes))
     if qkv.device.type != "cpu":
         pair_bias = pair_bias.to(qkv.dtype)  # only the CPU's kernels take a mask of another dtype
-    outputs, first = [], 0
-    for group in window_groups(axes):
-        count = qkv.shape[0] * prod(stop - start for start, stop in group.spans)
-        part = slice(first, first + count)
-        first = first + count
+    groups = list(window_groups(axes))
+    sizes = [qkv.shape[0] * group.windows for group in groups]
+    outputs = []
+    for group, *parts in zip(groups, q.split(sizes), k.split(sizes), v.split(sizes), strict=True):
         mask = group_mask(axes, group, qkv.device)
         logit_bias = pair_bias if mask is None else pair_bias.masked_fill(~mask, -torch.inf)
+        q_part, k_part, v_part = (part.transpose(1, 2) for part in parts)
         out = F.scaled_dot_product_attention(
-            q[part].transpose(1, 2),
-            k[part].transpose(1, 2),
-            v[part].transpose(1, 2),
-            attn_mask=logit_bias.expand(count, -1, -1, -1),
-            scale=scale,
+            q_part, k_part, v_part, attn_mask=logit_bias.expand(q_part.shape[0], -1, -1, -1), scale=scale
         )
         outputs.append(out.transpose(1, 2))
     return scatter_windows(outputs, qkv.shape[0], axes)

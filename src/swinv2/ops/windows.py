@@ -1,4 +1,6 @@
-"""Pieces that the backends share: rows gathered into windows and back, unit vectors, and the bias of a window's pairs."""
+"""Pieces that the backends share: rows gathered into windows and back, unit vectors, and the bias of a window's
+pairs.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,18 @@ import torch
 from torch import Tensor
 
 from swinv2.config import Axes
-from swinv2.geometry import AxisLayout, inverse_order, window_order
+from swinv2.geometry import AxisLayout, inverse_order, product, window_order
+from swinv2.precision import at_least_fp32
 
 NORM_EPS = 1e-6
-"""Below this length a query or key is divided by it instead of by its norm, so that zero vectors have finite gradients."""
+"""Below this length a query or key is divided by it instead of by its norm, so that zero vectors have finite
+gradients."""
 
 
 class _Take(torch.autograd.Function):
-    """Rows of ``x`` at ``index``, zeros where it is negative; ``inverse`` undoes it, so its backward is the same gather."""
+    """Rows of ``x`` at ``index``, zeros where it is negative; ``inverse`` undoes it, so its backward is the same
+    gather.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, index: Tensor, inverse: Tensor, gaps: bool) -> Tensor:
@@ -43,21 +49,20 @@ def window_indices(axes: tuple[AxisLayout, ...], batch: int, device: torch.devic
 
 def _window_indices(axes: tuple[AxisLayout, ...], batch: int, device: torch.device) -> tuple[Tensor, Tensor]:
     order = window_order(axes, batch, device)
-    tokens = batch
-    for axis in axes:
-        tokens = tokens * axis.grid
-    return order, inverse_order(order, tokens)
+    return order, inverse_order(order, product([batch, *[axis.grid for axis in axes]]))
 
 
 _kept_window_indices = functools.lru_cache(maxsize=16)(_window_indices)
 
 
 def gather_windows(x: Tensor, axes: tuple[AxisLayout, ...]) -> Tensor:
-    """``[B, *grid, *rest]`` to ``[windows, N, *rest]``, group by group (`swinv2.geometry.window_order`); padding is 0."""
+    """``[B, *grid, *rest]`` to ``[windows, N, *rest]``, group by group (`swinv2.geometry.window_order`); padding is
+    0.
+    """
     order, inverse = window_indices(axes, x.shape[0], x.device)
     rest = x.shape[1 + len(axes) :]
     rows = x.reshape(inverse.shape[0], -1)
-    return _Take.apply(rows, order, inverse, _padded(axes)).view(-1, _tokens(axes), *rest)  # type: ignore[no-any-return]
+    return _Take.apply(rows, order, inverse, _padded(axes)).view(-1, product([axis.window for axis in axes]), *rest)
 
 
 def scatter_windows(groups: Sequence[Tensor], batch: int, axes: tuple[AxisLayout, ...]) -> Tensor:
@@ -66,12 +71,12 @@ def scatter_windows(groups: Sequence[Tensor], batch: int, axes: tuple[AxisLayout
     rows = [group.reshape(group.shape[0] * group.shape[1], -1) for group in groups]
     order, inverse = window_indices(axes, batch, rows[0].device)
     out = _Take.apply(rows[0] if len(rows) == 1 else torch.cat(rows), inverse, order, _padded(axes))
-    return out.view(batch, *(axis.grid for axis in axes), *rest)  # type: ignore[no-any-return]
+    return out.view(batch, *(axis.grid for axis in axes), *rest)
 
 
 def normalise(x: Tensor, scale: Tensor | None = None) -> Tensor:
     """Vectors ``[..., heads, head_dim]`` at unit length (times ``scale`` ``[heads]``), computed in fp32 at least."""
-    compute = torch.promote_types(x.dtype, torch.float32)
+    compute = at_least_fp32(x.dtype)
     factor = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=compute).clamp_min(NORM_EPS).reciprocal()
     if scale is not None:
         factor = factor * scale[:, None]
@@ -91,12 +96,17 @@ def expand_bias(table: Tensor, window: Axes, run_window: Axes) -> Tensor:
     return table.flip(tuple(range(1 + n, 1 + 2 * n))).flatten(1 + n).flatten(1, n)
 
 
-def _tokens(axes: tuple[AxisLayout, ...]) -> int:
-    tokens = 1
-    for axis in axes:
-        tokens = tokens * axis.window
-    return tokens
+def reduce_bias(pairs: Tensor, window: Axes, run_window: Axes) -> Tensor:
+    """Transpose of `expand_bias`, for gradients: ``[heads, N, N]`` summed by offset to ``[heads, *(2w-1)]``."""
+    n = len(run_window)
+    grad = pairs.view(-1, *run_window, *run_window).flip(tuple(range(1 + n, 1 + 2 * n)))
+    for axis in range(n, 0, -1):
+        sizes = [*grad.shape[:-1]]
+        sizes[axis] = 2 * run_window[axis - 1] - 1
+        grad = torch.ops.aten.unfold_backward(grad, sizes, axis, run_window[axis - 1], 1)
+    outside = [w - run for w, run in zip(reversed(window), reversed(run_window), strict=True) for _ in range(2)]
+    return torch.nn.functional.pad(grad, outside)
 
 
 def _padded(axes: tuple[AxisLayout, ...]) -> bool:
-    return any(axis.pad for axis in axes)
+    return sum([axis.pad for axis in axes]) > 0

@@ -1,0 +1,1 @@
+"""Datasets, transforms, mixing and loading: shared by all the tasks."""

@@ -1,0 +1,120 @@
+"""What every dataset of labelled images looks like, and how one without a validation part is split."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image
+from typing_extensions import override
+
+from swinv2.data.image import Readable, read_image
+from swinv2.data.options import DataOptions, Split
+
+VAL_PARTS = ("val", "valid", "validation", "test")  # the first that a dataset has is its validation part
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageSource(ABC):
+    """A map-style dataset of labelled images; labels are known without decoding.
+
+    Args:
+        classes: Class names, in the order of the labels.
+        labels: Each image's index into classes.
+        skipped: "NAME: reason" of each file left out because it is not an image.
+    """
+
+    classes: tuple[str, ...]
+    labels: Sequence[int]
+    skipped: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """What an image is called: its file, or its place in a bigger file."""
+
+    @abstractmethod
+    def raw(self, index: int) -> Readable:
+        """The image as it is stored: a path, bytes, or a Pillow image."""
+
+    def image(self, index: int, channels: int = 3) -> Image.Image:
+        """The image in 1, 3 or 4 channels; raises as `swinv2.data.image.read_image` does."""
+        return read_image(self.raw(index), channels, self.name(index))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Subset(ImageSource):
+    """Some images of another source."""
+
+    source: ImageSource
+    indices: Sequence[int]
+
+    @override
+    def name(self, index: int) -> str:
+        return self.source.name(self.indices[index])
+
+    @override
+    def raw(self, index: int) -> Readable:
+        return self.source.raw(self.indices[index])
+
+
+Parts = dict[Split, Callable[[], ImageSource]]  # opened only when asked for; without val, train is to be divided
+
+
+def subset(source: ImageSource, indices: Sequence[int]) -> Subset:
+    """The images of a source at some indices, in their order."""
+    labels = [source.labels[i] for i in indices]
+    return Subset(classes=source.classes, labels=labels, skipped=source.skipped, source=source, indices=indices)
+
+
+def by_split(parts: Mapping[str, T]) -> dict[Split, T]:
+    """A dataset's parts for training and validation; one without the latter is to be divided."""
+    val = next((name for name in VAL_PARTS if name in parts), "val")
+    names: dict[Split, str] = {"train": "train", "val": val}
+    return {split: parts[name] for split, name in names.items() if name in parts}
+
+
+def divide(source: ImageSource, split: Split, options: DataOptions) -> ImageSource:
+    """One side of a seeded, stratified split."""
+    train, val = stratified_split(source.labels, options.val_fraction, options.split_seed)
+    if not val:
+        raise ValueError(f"{options.path} has one image a class: add more, so that some can be held out.")
+    return subset(source, train if split == "train" else val)
+
+
+def stratified_split(labels: Sequence[int], val_fraction: float, seed: int) -> tuple[list[int], list[int]]:
+    """Indices for training and validation; a class of two images or more has at least one in each."""
+    random = np.random.default_rng(seed)
+    labels_array = np.asarray(labels)
+    held_out = np.zeros(len(labels_array), dtype=bool)
+    for label in np.unique(labels_array):
+        members = random.permutation(np.flatnonzero(labels_array == label))
+        count = min(max(round(val_fraction * len(members)), 1), len(members) - 1)
+        held_out[members[:count]] = True
+    return np.flatnonzero(~held_out).tolist(), np.flatnonzero(held_out).tolist()
+
+
+def shared_classes(classes: Mapping[Split, Sequence[str]], where: str) -> tuple[str, ...]:
+    """The classes that training and validation agree on."""
+    first, *rest = (tuple(names) for names in classes.values())
+    for other in rest:
+        if first != other:
+            odd = ", ".join(sorted(set(first) ^ set(other))) or "their order"
+            raise ValueError(f"training and validation classes of {where} differ in {odd}: give both the same.")
+    return first
+
+
+def check_labels(labels: Sequence[int], classes: Sequence[str], where: str) -> None:
+    """Raise ValueError for the first label that is no index into the classes."""
+    low, high = min(labels, default=0), max(labels, default=0)
+    if low < 0 or high >= len(classes):
+        label = low if low < 0 else high
+        raise ValueError(f"{where} has label {label}, outside its {len(classes)} classes: labels start at 0.")

@@ -1,0 +1,68 @@
+"""From what a recipe says about its data to the images of one split."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import cast
+
+from swinv2.data.options import DataOptions, Format, Split
+from swinv2.data.sources.base import ImageSource, Parts, divide
+
+OPENERS = {
+    "digits": "digits.digit_parts",
+    "folder": "folder.folder_parts",
+    "shards": "shards.shard_parts",
+    "huggingface": "huggingface.huggingface_parts",
+}
+SUFFIXES: dict[str, Format] = {".tar": "shards", ".parquet": "huggingface"}
+MARKS: dict[str, Format] = {  # what a folder of each format contains; a folder with none has class folders
+    "*.parquet": "huggingface",
+    "data/*.parquet": "huggingface",
+    "dataset_dict.json": "huggingface",
+    "state.json": "huggingface",
+    "metadata.csv": "huggingface",
+    "metadata.jsonl": "huggingface",
+    "*.tar": "shards",
+}
+
+
+def open_split(options: DataOptions, split: Split) -> ImageSource:
+    """The training or validation images of a dataset; both have the same classes.
+
+    A dataset that brings no validation part is divided by a seeded, stratified split.
+
+    Raises:
+        ValueError: The path is missing, the layout is not what the format says, classes disagree between the
+            parts, or there is a single class to train on.
+    """
+    parts = _parts(options)
+    if split == "train" and "train" not in parts:
+        raise ValueError(f"{options.path} has only a validation part: add the images to train on as its train part.")
+    source = parts[split]() if split in parts else parts["train"]()
+    if split == "train" and len(source.classes) < 2:
+        raise ValueError(f"{options.path} has the single class {source.classes[0]!r}: training needs two or more.")
+    return source if "val" in parts else divide(source, split, options)
+
+
+def _parts(options: DataOptions) -> Parts:
+    layout = recognise(options.path) if options.format == "auto" else options.format
+    if layout == "folder" and not Path(options.path).is_dir():
+        raise ValueError(f"{options.path} is not a folder: give the folder that holds the class folders.")
+    module, function = OPENERS[layout].split(".")
+    opener = getattr(importlib.import_module(f"swinv2.data.sources.{module}"), function)
+    return cast(Parts, opener(options))
+
+
+def recognise(path: str) -> Format:
+    """The format of a dataset, told by its name or by what its folder contains."""
+    if path == "digits":
+        return "digits"
+    if path.startswith("hf:"):
+        return "huggingface"
+    folder = Path(path)
+    if folder.is_dir():
+        return next((layout for mark, layout in MARKS.items() if any(folder.glob(mark))), "folder")
+    if folder.suffix in SUFFIXES:
+        return SUFFIXES[folder.suffix]
+    raise ValueError(f"{path} is no folder, .tar or .parquet file, nor digits or hf:NAME: check the path.")

@@ -1,0 +1,1 @@
+"""Tasks: a model with its loss, its metrics and its predictions."""

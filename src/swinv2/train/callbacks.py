@@ -1,0 +1,180 @@
+"""What happens around training: moving averages, metrics.csv, the best weights, skipped files.
+
+Order matters: `BestWeights` before `Ema`, so that it saves the weights that were validated.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import lightning as L
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, RichProgressBar
+from lightning.pytorch.trainer.states import TrainerFn
+
+from swinv2.data.loading import Batch
+from swinv2.preprocessing import Preprocessing
+from swinv2.tasks.classify import ClassificationTask
+from swinv2.train.folder import RunFolder
+
+Say = Callable[[str], None]
+
+
+class Ema(EMAWeightAveraging):
+    """Moving average of the weights, which takes the model's place during validation and after training."""
+
+    validating = False
+
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Put the average in."""
+        super().on_validation_epoch_start(trainer, pl_module)
+        self.validating = True
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Put the model's own weights back."""
+        self.validating = False
+        super().on_validation_epoch_end(trainer, pl_module)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """The same, where validation breaks off: the checkpoint tells the two apart."""
+        if self.validating:
+            self.on_validation_epoch_end(trainer, pl_module)
+
+
+class BestWeights(Callback):
+    """Keeps the weights with the highest validated top-1 (then the lowest loss), and their confusion matrix."""
+
+    def __init__(self, folder: RunFolder, preprocessing: Preprocessing) -> None:
+        self.folder = folder
+        self.preprocessing = preprocessing
+        self.score = (-1.0, 0.0)
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Compare, and save if better."""
+        assert isinstance(pl_module, ClassificationTask)
+        values, counts = pl_module.metrics.scalars(), pl_module.metrics.matrix()
+        score = (values["top1"], -values["loss"])
+        if score > self.score:
+            self.score = score
+            title = f"epoch {trainer.current_epoch + 1}, top-1 {values['top1']:.2%}"
+            self.folder.keep_best(pl_module.model, pl_module.classes, self.preprocessing, counts, title)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The score to beat."""
+        return {"score": self.score}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The score to beat."""
+        self.score = state_dict["score"]
+
+
+class EpochRows(Callback):
+    """Writes a row of metrics.csv and a line of the log for every epoch."""
+
+    def __init__(self, folder: RunFolder, say: Say) -> None:
+        self.folder = folder
+        self.say = rank_zero_only(say)
+        self._begin()
+
+    def _begin(self) -> None:
+        self.started = self.trained = time.perf_counter()
+        self.images, self.rate = 0, 0.0
+
+    def on_train_start(self, *_: Any) -> None:
+        """Start the clock; an epoch that is resumed half-way does not start again."""
+        self._begin()
+
+    def on_train_epoch_start(self, *_: Any) -> None:
+        """Start the clock."""
+        self._begin()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: Batch, batch_idx: int
+    ) -> None:
+        """Count images."""
+        self.images += len(batch.images) * trainer.world_size
+        self.trained = time.perf_counter()
+        self.rate = trainer.optimizers[0].param_groups[0]["lr"]
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Record a complete epoch."""
+        self._record(trainer, pl_module)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Record an epoch that was interrupted, and is validated on its own."""
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self._record(trainer, pl_module)
+
+    def _record(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        assert isinstance(task, ClassificationTask)
+        row = self._row(trainer, task)
+        self.folder.record(row)
+        self.say(describe(row, trainer.max_epochs or 0))
+
+    def _row(self, trainer: L.Trainer, task: ClassificationTask) -> dict[str, float | None]:
+        validated = task.metrics.scalars() if task.metrics.loss.update_called else {}
+        seconds = max(self.trained - self.started, 1e-9)
+        return {
+            "epoch": trainer.current_epoch + 1,
+            "step": trainer.global_step,
+            "lr": self.rate,
+            "train_loss": float(task.train_loss.compute()) if task.train_loss.update_called else None,
+            **{f"val_{name}": validated.get(name) for name in ("loss", "top1", "top5")},
+            "seconds": round(time.perf_counter() - self.started, 2),
+            "images_per_second": round(self.images / seconds, 1),
+        }
+
+
+def describe(row: dict[str, float | None], epochs: int) -> str:
+    """One line of the log."""
+    parts = [f"epoch {row['epoch']}/{epochs}"]
+    formats = {"train_loss": "train loss {:.4f}", "val_loss": "val loss {:.4f}", "val_top1": "top-1 {:.2%}"}
+    formats |= {"val_top5": "top-5 {:.2%}", "seconds": "{:.1f} s", "images_per_second": "{:.0f} images/s"}
+    parts += [text.format(row[name]) for name, text in formats.items() if row[name] is not None]
+    return "  ".join(parts)
+
+
+class Progress(RichProgressBar):
+    """Lightning's bar, counting epochs from 1 as the rest of a run does, without a version that means nothing here."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"epoch {current_epoch + 1}/{self.trainer.max_epochs}"
+
+    def get_metrics(
+        self, trainer: L.Trainer, pl_module: L.LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
+        """What the bar shows at its end."""
+        return {name: value for name, value in super().get_metrics(trainer, pl_module).items() if name != "v_num"}
+
+
+class SkippedFiles(Callback):
+    """Lists every file that could not be read in skipped.txt, as soon as it is met."""
+
+    def __init__(self, folder: RunFolder, known: Iterable[str]) -> None:
+        self.folder = folder
+        self.known = known
+        self.lines = dict.fromkeys(folder.skipped.read_text().splitlines()) if folder.skipped.exists() else {}
+
+    def _add(self, lines: Iterable[str]) -> None:
+        before = len(self.lines)
+        self.lines |= dict.fromkeys(lines)
+        if len(self.lines) > before:
+            self.folder.list_skipped(self.lines)
+
+    def on_fit_start(self, *_: Any) -> None:
+        """Begin with the files that were left out from the start."""
+        self._add(self.known)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: Batch, *_: Any
+    ) -> None:
+        """Note what the batch lacks."""
+        self._add(batch.skipped)
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: Batch, *_: Any
+    ) -> None:
+        """Note what the batch lacks."""
+        self._add(batch.skipped)

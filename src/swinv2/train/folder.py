@@ -1,0 +1,101 @@
+"""The run folder: what a training run leaves behind."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from torch import Tensor
+
+from swinv2.checkpoint import native
+from swinv2.files import written_aside
+from swinv2.model import SwinTransformer
+from swinv2.preprocessing import Preprocessing
+from swinv2.train.plots import Row, confusion, curves, save
+
+COLUMNS = (
+    "epoch",
+    "step",
+    "lr",
+    "train_loss",
+    "val_loss",
+    "val_top1",
+    "val_top5",
+    "seconds",
+    "images_per_second",
+)
+"""Columns of metrics.csv. Epochs count from 1; seconds include validation, images_per_second is of training alone."""
+
+
+class RunFolder:
+    """Paths and files of a run; every file is complete at any time. Of several processes, only the first writes.
+
+    Attributes:
+        rows: metrics.csv, one row an epoch, oldest first.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.metrics = path / "metrics.csv"
+        self.curves_picture = path / "curves.png"
+        self.confusion_picture = path / "confusion.png"
+        self.best = path / "best.safetensors"
+        self.last = path / "checkpoints" / "last.ckpt"
+        self.skipped = path / "skipped.txt"
+        self.tensorboard = path / "tensorboard"
+        self.rows = _read(self.metrics) if self.metrics.exists() else []
+
+    @rank_zero_only
+    def create(self, config: str) -> None:
+        """Write the recipe and empty metrics; the folder may exist, as it does on resume."""
+        self.last.parent.mkdir(parents=True, exist_ok=True)
+        with written_aside(self.config) as draft:
+            draft.write_text(config)
+        self._write_metrics()
+
+    @rank_zero_only
+    def record(self, row: Row) -> None:
+        """Put the row of an epoch into metrics.csv, in place of an older one of that epoch, and redraw the curves."""
+        self.rows = sorted([*(r for r in self.rows if r["epoch"] != row["epoch"]), row], key=_epoch)
+        self._write_metrics()
+
+    @rank_zero_only
+    def keep_best(
+        self, model: SwinTransformer, classes: Sequence[str], preprocessing: Preprocessing, counts: Tensor, title: str
+    ) -> None:
+        """Replace best.safetensors and its confusion matrix."""
+        native.save(self.best, model, classes=classes, preprocessing=preprocessing)
+        save(confusion(counts, classes, title), self.confusion_picture)
+
+    @rank_zero_only
+    def list_skipped(self, lines: Iterable[str]) -> None:
+        """Replace skipped.txt."""
+        with written_aside(self.skipped) as draft:
+            draft.write_text("".join(f"{line}\n" for line in lines))
+
+    def contents(self) -> list[str]:
+        """Names of what there is, for people."""
+        return sorted(f"{p.name}/" if p.is_dir() else p.name for p in self.path.iterdir())
+
+    def _write_metrics(self) -> None:
+        with written_aside(self.metrics) as draft, draft.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(self.rows)
+        save(curves(self.rows), self.curves_picture)
+
+
+def _read(metrics: Path) -> list[Row]:
+    with metrics.open(newline="") as file:
+        return [{name: _number(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
+
+
+def _number(cell: str) -> float | None:
+    return int(cell) if cell.isdigit() else float(cell) if cell else None
+
+
+def _epoch(row: Row) -> float:
+    return row["epoch"] or 0.0

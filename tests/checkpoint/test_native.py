@@ -1,0 +1,122 @@
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import swinv2
+from swinv2.checkpoint import load, save
+from swinv2.preprocessing import Preprocessing
+
+PREPROCESSING = Preprocessing(size=(32, 32), mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2), crop_fraction=0.9)
+
+
+@pytest.fixture
+def model(randomise):
+    return randomise(
+        swinv2.create_model(
+            "swinv2_nano",
+            num_classes=2,
+            window_size=((4, 6), (4, 6)),
+            image_size=(64, 40),
+            depths=(2, 2),
+            num_heads=(1, 2),
+        )
+    ).eval()
+
+
+def test_a_file_alone_rebuilds_the_model(model, tmp_path):
+    save(tmp_path / "w.safetensors", model, classes=("cat", "dog"), preprocessing=PREPROCESSING, extra={"top1": "0.5"})
+    loaded = load(tmp_path / "w.safetensors")
+    assert loaded.model.config == model.config
+    assert loaded.classes == ("cat", "dog")
+    assert loaded.preprocessing == PREPROCESSING
+    assert loaded.extra["top1"] == "0.5"
+    assert not loaded.model.training
+    x = torch.randn(2, 3, 40, 40)
+    assert torch.equal(loaded.model(x), model(x))
+    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_trained_windows_survive_another_window(model, tmp_path):
+    config = swinv2.SwinConfig(**{**model.config.to_dict(), "window_size": 12})
+    other = swinv2.SwinTransformer(config)
+    other.load_state_dict(model.state_dict())
+    save(tmp_path / "w.safetensors", other)
+    assert load(tmp_path / "w.safetensors").model.config.trained_window_size == model.config.trained_window_size
+
+
+def test_dtype_is_kept(model, tmp_path):
+    save(tmp_path / "w.safetensors", model.bfloat16())
+    assert {p.dtype for p in load(tmp_path / "w.safetensors").model.parameters()} == {torch.bfloat16}
+
+
+def test_compiled_models_save_the_same_names(model, tmp_path):
+    names = set(model.state_dict())
+    save(tmp_path / "w.safetensors", model)
+    model.stages[0] = torch.compile(model.stages[0])
+    save(tmp_path / "c.safetensors", model)
+    assert set(load(tmp_path / "c.safetensors").model.state_dict()) == names
+
+
+def test_a_failed_write_leaves_the_old_file(model, tmp_path, monkeypatch):
+    path = tmp_path / "w.safetensors"
+    save(path, model)
+    before = path.read_bytes()
+
+    def full(tensors, aside, metadata):
+        aside.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("swinv2.checkpoint.native.save_file", full)
+    with pytest.raises(OSError, match="No space"):
+        save(path, model)
+    assert path.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_class_names_must_fit_the_head(model, tmp_path):
+    with pytest.raises(ValueError, match="3 class names were given for a head of 2 classes"):
+        save(tmp_path / "w.safetensors", model, classes=("a", "b", "c"))
+
+
+def _truncate(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _newer(path):
+    loaded = load(path)
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        metadata = {**file.metadata(), "format_version": "99"}
+    save_file(dict(loaded.model.state_dict()), path, metadata)
+
+
+def _without_a_tensor(path):
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+        metadata = file.metadata()
+    del tensors["norm.weight"]
+    save_file(tensors, path, metadata)
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda path: path.unlink(), "There is no weights file"),
+        (lambda path: path.write_bytes(b""), "not a whole safetensors file"),
+        (lambda path: path.write_bytes(b"PK\x03\x04 not weights"), "not a whole safetensors file"),
+        (_truncate, "not a whole safetensors file"),
+        (lambda path: save_file({"a": torch.zeros(1)}, path), "not written by swinv2"),
+        (_newer, "newer than this swinv2 reads"),
+        (_without_a_tensor, r"weights of another model: it lacks norm\.weight"),
+    ],
+)
+def test_bad_files_are_refused_in_one_sentence(model, tmp_path, damage, sentence):
+    path = tmp_path / "w.safetensors"
+    save(path, model)
+    damage(path)
+    with pytest.raises(ValueError, match=sentence) as error:
+        load(path)
+    assert "\n" not in str(error.value)

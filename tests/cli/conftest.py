@@ -1,0 +1,85 @@
+"""A weights file and a recipe of a tiny model, and the command line as a function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from swinv2.checkpoint import native
+from swinv2.cli import main
+from swinv2.model import create_model
+from swinv2.preprocessing import Preprocessing
+
+TINY = {"embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "patch_size": [2, 2]}
+
+RECIPE = f"""
+model: {{image_size: 8, window_size: 2, overrides: {TINY}}}
+data: {{workers: 0}}
+augment: {{crop: none, rand_augment: null, erase: 0}}
+schedule: {{warmup_epochs: 0.5}}
+trainer: {{epochs: 2, batch_size: 8, accelerator: cpu}}
+"""
+
+
+class Result(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads only cost time with so little to do."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def swinv2(capsys: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """Run `swinv2 ARGUMENTS`."""
+
+    def run(*arguments: object) -> Result:
+        capsys.readouterr()
+        try:
+            status = main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        return Result(status, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture
+def save_weights(tmp_path: Path) -> Callable[..., Path]:
+    """Write a tiny model of random weights for the classes."""
+
+    def save(*classes: str, channels: int = 3, name: str = "weights.safetensors") -> Path:
+        torch.manual_seed(0)
+        model = create_model(
+            "swinv2_nano", image_size=8, window_size=2, num_classes=len(classes), in_channels=channels, **TINY
+        )
+        torch.nn.init.normal_(model.head.weight)
+        preprocessing = Preprocessing(size=(8, 8), mean=(0.5,) * channels, std=(0.25,) * channels)
+        native.save(tmp_path / name, model, classes=classes, preprocessing=preprocessing)
+        return tmp_path / name
+
+    return save
+
+
+@pytest.fixture
+def weights(save_weights: Callable[..., Path]) -> Path:
+    """For the classes of `class_folders`, in another order and with one more."""
+    return save_weights("owl", "fox", "dog", "cat")

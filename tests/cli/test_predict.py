@@ -1,0 +1,109 @@
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from swinv2.checkpoint import native
+from swinv2.data.transforms import eval_transform
+
+
+@pytest.fixture
+def photos(class_folders) -> Path:
+    return class_folders(counts={"cat": 3, "dog": 2})
+
+
+@pytest.fixture
+def predict(swinv2, weights: Path):
+    return lambda *arguments: swinv2("predict", "--weights", weights, *arguments)
+
+
+def expected(weights: Path, path: Path) -> list[tuple[str, float]]:
+    loaded = native.load(weights)
+    with torch.inference_mode(), Image.open(path) as image:
+        p = loaded.model(eval_transform(loaded.preprocessing)(image)[None]).softmax(1)[0].tolist()
+    return sorted(zip(loaded.classes, p, strict=True), key=lambda entry: -entry[1])
+
+
+def test_json_ranks_the_classes_of_every_image_in_order(predict, weights: Path, photos: Path) -> None:
+    files = [photos / "dog" / "1.png", *sorted((photos / "cat").iterdir())]
+    status, out, err = predict(*files, "--format", "json", "--batch-size", 3, "--top", 2)
+    entries = json.loads(out)
+    assert status == 0
+    assert [entry["file"] for entry in entries] == list(map(str, files))
+    for entry, path in zip(entries, files, strict=True):
+        ranking = [(found["name"], found["probability"]) for found in entry["classes"]]
+        assert [name for name, _ in ranking] == [name for name, _ in expected(weights, path)[:2]]
+        assert [p for _, p in ranking] == pytest.approx([p for _, p in expected(weights, path)[:2]], rel=1e-4)
+    assert err.splitlines()[-1] == "4 images, 0 files skipped"
+
+
+def test_a_file_named_with_commas_survives_csv(predict, photos: Path) -> None:
+    odd = (photos / "cat" / "0.png").rename(photos / 'a, "b".png')
+    rows = list(csv.DictReader(io.StringIO(predict(odd, "--format", "csv", "--top", 9).out)))
+    assert [row["file"] for row in rows] == [str(odd)] * 4
+    assert [row["rank"] for row in rows] == ["1", "2", "3", "4"]
+    assert sum(float(row["probability"]) for row in rows) == pytest.approx(1)
+
+
+def test_folders_globs_and_files_are_one_list_without_repetition(predict, photos: Path) -> None:
+    (photos / ".hidden").mkdir()
+    (photos / ".hidden" / "secret.png").write_bytes(b"")
+    out = predict(photos / "dog" / "1.png", photos, f"{photos}/*/0.png").out
+    names = [line.split()[0] for line in out.splitlines()]
+    assert names == [str(photos / name) for name in ("dog/1.png", "cat/0.png", "cat/1.png", "cat/2.png", "dog/0.png")]
+
+
+def test_unreadable_files_are_listed_or_refused(predict, photos: Path) -> None:
+    (photos / "cat" / "0.png").write_bytes(b"")
+    (photos / "notes.txt").write_text("")
+    status, out, err = predict(photos)
+    assert status == 0
+    assert len(out.splitlines()) == 4
+    assert err.splitlines()[-1] == "4 images, 2 files skipped"
+    assert {Path(line.split()[1].rstrip(":")).name for line in err.splitlines()[:-1]} == {"0.png", "notes.txt"}
+    assert predict(photos / "cat", "--strict").status == 2
+    nothing = predict(photos / "cat" / "0.png")
+    assert (nothing.status, nothing.out) == (2, "")
+
+
+def test_one_class_is_enough(swinv2, save_weights, photos: Path) -> None:
+    status, out, _ = swinv2("predict", "--weights", save_weights("cat"), photos / "cat" / "0.png")
+    assert status == 0
+    assert out.split()[1:] == ["cat", "100.0%"]
+
+
+def test_gray_models_see_gray(swinv2, save_weights, photos: Path) -> None:
+    assert swinv2("predict", "--weights", save_weights("cat", "dog", channels=1), photos).status == 0
+
+
+def test_four_channels_need_transparency(swinv2, save_weights, photos: Path) -> None:
+    status, _, err = swinv2("predict", "--weights", save_weights("cat", "dog", channels=4), photos)
+    assert status == 2
+    assert "transparency" in err
+
+
+def test_the_sheet_and_the_output_replace_nothing(predict, photos: Path, tmp_path: Path) -> None:
+    sheet, table = tmp_path / "sheet.png", tmp_path / "table.txt"
+    arguments = (photos, "--sheet", sheet, "--output", table)
+    assert predict(*arguments).status == 0
+    with Image.open(sheet) as image:
+        assert min(image.size) > 100
+    assert len(table.read_text().splitlines()) == 5
+    assert predict(*arguments).status == 2
+    assert predict(*arguments, "--overwrite").status == 0
+
+
+@pytest.mark.parametrize("arguments", [["nothing"], ["--top", "0", "x.png"], ["--workers", "-1", "x.png"]])
+def test_wrong_arguments_are_refused(predict, arguments: list[str]) -> None:
+    assert predict(*arguments).status == 2
+
+
+def test_a_file_without_classes_is_refused(swinv2, photos: Path, tmp_path: Path, weights: Path) -> None:
+    native.save(tmp_path / "bare.safetensors", native.load(weights).model)
+    status, _, err = swinv2("predict", "--weights", tmp_path / "bare.safetensors", photos)
+    assert status == 2
+    assert "no classes or no preprocessing" in err

@@ -1,0 +1,128 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from swinv2.train.folder import RunFolder
+from swinv2.train.recipe import load_recipe
+
+
+@pytest.fixture
+def photos(class_folders) -> Path:
+    return class_folders(counts={"cat": 20, "dog": 20})
+
+
+def test_a_recipe_with_overrides_becomes_a_run_folder(swinv2, recipe: Path, photos: Path, tmp_path: Path) -> None:
+    status, out, err = swinv2("train", recipe, "--data.path", photos, "--seed", 5, "--out", tmp_path / "run")
+    assert (status, err) == (0, "")
+    folder = RunFolder(tmp_path / "run")
+    saved = load_recipe(folder.config)
+    assert (saved.seed, saved.data.path, saved.trainer.epochs) == (5, str(photos), 2)
+    lines = out.splitlines()
+    assert [line.split("  ")[0] for line in lines[:2]] == ["epoch 1/2", "epoch 2/2"]
+    best = max(row["val_top1"] for row in folder.rows)
+    assert f"{best:.2%}" in lines[-1]
+    assert str(folder.best) in lines[-1]
+    assert "metrics.csv" in lines[-3]
+
+
+def test_the_folder_is_named_after_the_recipe_and_never_taken_twice(
+    swinv2, recipe: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert swinv2("train", recipe, "--data.path", photos, "--trainer.epochs", 1).status == 0
+    assert sorted(path.name for path in Path("runs").iterdir()) == ["tiny", "tiny-2"]
+
+
+def test_skipped_files_are_counted(swinv2, recipe: Path, photos: Path, tmp_path: Path) -> None:
+    (photos / "cat" / "notes.txt").write_text("")
+    (photos / "cat" / "broken.png").write_bytes(b"")
+    _, out, _ = swinv2("train", recipe, "--data.path", photos, "--out", tmp_path / "run")
+    assert f"skipped 2 files: see {tmp_path / 'run' / 'skipped.txt'}" in out
+    strict = swinv2("train", recipe, "--data.path", photos, "--data.strict", "true", "--out", tmp_path / "strict")
+    assert strict.status == 2
+    assert "notes.txt" in strict.err
+
+
+def test_resume_goes_on_with_more_epochs_and_nothing_else(swinv2, recipe: Path, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    swinv2("train", recipe, "--data.path", photos, "--out", out, "--trainer.epochs", 1)
+    refused = swinv2("train", "--resume", out, "--optimizer.base_lr", 1)
+    assert refused.status == 2
+    assert "cannot change optimizer.base_lr" in refused.err
+    assert swinv2("train", "--resume", out, "--trainer.epochs", 3).status == 0
+    assert [row["epoch"] for row in RunFolder(out).rows] == [1, 2, 3]
+    assert load_recipe(RunFolder(out).config).trainer.epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["{recipe}", "--data.path", "{tmp}/none"], "none"),
+        (["{tmp}/none.yaml"], "none.yaml is not a file"),
+        (["{recipe}", "--model.name", "swinv2_nono"], "nearest is 'swinv2_nano'"),
+        (["{recipe}", "--model.window_size", "0"], "window_size"),
+        (["{recipe}", "--model.overrides.num_heads", "[3, 3]"], "heads"),
+        (["{recipe}", "--data.path", "{photos}", "--out", "{photos}"], "exists"),
+        (["{recipe}", "--trainer.epochs", "two"], "trainer.epochs"),
+        (["{recipe}", "--tariner.epochs", "2"], "--tariner.epochs"),
+        (["{recipe}", "--data.path", "{photos}/cat"], "class folders"),
+        (["{recipe}", "--data.path", "{tmp}/single"], "single class 'cat'"),
+        (["{recipe}", "--data.path", "{tmp}/hollow"], "empty has no images"),
+        (["--resume", "{tmp}"], "config.yaml is not a file"),
+        (["{recipe}", "--resume", "{tmp}"], "leave out --out and the recipe"),
+    ],
+)
+def test_wrong_input_is_one_sentence_and_status_2(
+    swinv2, class_folders, recipe: Path, photos: Path, tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    class_folders("single", counts={"cat": 3})
+    class_folders("hollow", counts={"cat": 3, "empty": 0})
+    places = {"recipe": recipe, "tmp": tmp_path, "photos": photos}
+    status, out, err = swinv2("train", *(argument.format(**places) for argument in arguments))
+    assert (status, out) == (2, "")
+    assert err.startswith("swinv2: error: ")
+    assert err.count("\n") == 1
+    assert words in err
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_steps_and_write_one_folder(recipe: Path, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "swinv2", "train", recipe, "--data.path", photos, "--out", out]
+    done = subprocess.run([*command, "--trainer.devices", "2"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert [row["step"] for row in RunFolder(out).rows] == [4, 8]
+    assert done.stdout.count("the best: ") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", ["", "epoch 1/"], ids=["before-the-first-epoch", "after-it"])
+def test_ctrl_c_at_a_terminal(recipe: Path, photos: Path, tmp_path: Path, after: str) -> None:
+    """The terminal sends SIGINT to the whole process group, workers included."""
+    out = tmp_path / "run"
+    command = [sys.executable, "-u", "-m", "swinv2", "train", recipe, "--data.path", photos, "--out", out]
+    command += ["--data.workers", "2", "--trainer.epochs", "100000"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as run:
+        while not out.exists():
+            time.sleep(0.05)
+        while after and after not in run.stdout.readline():
+            pass
+        os.killpg(run.pid, signal.SIGINT)
+        _, err = run.communicate(timeout=120)
+    assert run.returncode == 130, err
+    assert err.splitlines()[-1] == f"swinv2: stopped by Ctrl-C; go on with: swinv2 train --resume {out}"
+    assert "Traceback" not in err
+    folder = RunFolder(out)
+    assert {"best.safetensors", "config.yaml", "confusion.png", "curves.png", "metrics.csv"} <= set(folder.contents())
+    reached = folder.rows[-1]["epoch"]
+    command = [sys.executable, "-m", "swinv2", "train", "--resume", str(out), "--trainer.epochs", str(reached + 1)]
+    subprocess.run(command, check=True, capture_output=True)
+    assert [row["epoch"] for row in RunFolder(out).rows] == list(range(1, reached + 2))

@@ -1,0 +1,68 @@
+"""A training run of seconds: two classes of coloured images, 8 pixels wide, and a model of two small stages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from swinv2.data.options import AugmentOptions, DataOptions
+from swinv2.train.options import (
+    ClassifyRecipe,
+    ModelOptions,
+    OptimizerOptions,
+    PreprocessingOptions,
+    ScheduleOptions,
+    TrainerOptions,
+)
+
+STEPS_PER_EPOCH = 4
+
+TINY = ClassifyRecipe(
+    model=ModelOptions(
+        image_size=8,
+        window_size=2,
+        overrides={
+            "embed_dim": 8,
+            "depths": [1, 2],
+            "num_heads": [1, 2],
+            "patch_size": [2, 2],
+            "drop_path_rate": 0.2,
+        },
+    ),
+    preprocessing=PreprocessingOptions(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)),
+    augment=AugmentOptions(crop="pad", pad=1, rand_augment=None, erase=0),
+    optimizer=OptimizerOptions(base_lr=0.5),
+    schedule=ScheduleOptions(warmup_epochs=0.5),
+    trainer=TrainerOptions(epochs=3, batch_size=8, accelerator="cpu", ema_decay=0.8),
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Threads only cost time with so little to do."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def photos(class_folders: Callable[..., Path]) -> Path:
+    """20 + 20 images, of which 16 + 16 are for training: four steps an epoch."""
+    return class_folders(counts={"cat": 20, "dog": 20})
+
+
+@pytest.fixture
+def tiny(photos: Path) -> Callable[..., ClassifyRecipe]:
+    """The recipe, with other options for one group: tiny(trainer={"epochs": 1})."""
+
+    def make(**groups: dict[str, Any]) -> ClassifyRecipe:
+        recipe = replace(TINY, data=DataOptions(path=str(photos), workers=0))
+        return replace(recipe, **{name: replace(getattr(recipe, name), **options) for name, options in groups.items()})
+
+    return make

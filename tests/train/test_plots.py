@@ -1,0 +1,41 @@
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from swinv2.train.folder import COLUMNS
+from swinv2.train.plots import NAMED_CLASSES, confusion, curves, save
+
+
+def test_curves_name_their_axes_and_leave_out_what_is_missing() -> None:
+    row = dict.fromkeys(COLUMNS, 0.5)
+    rows = [{**row, "epoch": 1, "train_loss": None}, {**row, "epoch": 2}]
+    loss, accuracy = curves(rows).axes
+    assert [axes.get_xlabel() for axes in (loss, accuracy)] == ["epoch", "epoch"]
+    assert (loss.get_ylabel(), accuracy.get_ylabel()) == ("cross entropy", "validation accuracy, %")
+    training, validation = (line.get_xydata().tolist() for line in loss.lines)
+    assert training == [[2, 0.5]]
+    assert validation == [[1, 0.5], [2, 0.5]]
+    assert [point[1] for point in accuracy.lines[0].get_xydata()] == [50, 50]
+
+
+def test_curves_can_be_drawn_before_the_first_epoch() -> None:
+    assert all(len(line.get_xydata()) == 0 for axes in curves([]).axes for line in axes.lines)
+
+
+def test_confusion_shows_shares_names_and_numbers() -> None:
+    axes = confusion(torch.tensor([[3, 1], [0, 0]]), ["cat", "dog"], "a title").axes[0]
+    assert axes.images[0].get_array().tolist() == [[0.75, 0.25], [0, 0]]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog"]
+    assert {(text.get_position(), text.get_text()) for text in axes.texts} == {((0, 0), "3"), ((1, 0), "1")}
+    assert axes.get_title() == "a title"
+
+
+@pytest.mark.parametrize("classes", [1, NAMED_CLASSES, 300])
+def test_confusion_fits_any_number_of_classes(classes: int, tmp_path: Path) -> None:
+    figure = confusion(torch.eye(classes, dtype=torch.long), [f"class {i}" for i in range(classes)], "")
+    save(figure, tmp_path / "confusion.png")
+    with Image.open(tmp_path / "confusion.png") as image:
+        assert max(image.size) < 2500
+    assert len(figure.axes[0].texts) == (classes if classes <= NAMED_CLASSES else 0)

@@ -1,0 +1,72 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from swinv2.data.options import AugmentOptions, DataOptions
+from swinv2.train.options import ClassifyRecipe, ModelOptions, TrainerOptions
+from swinv2.train.recipe import changes, dump_recipe, load_recipe
+from swinv2.train.run import build_model
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+
+
+def test_a_recipe_survives_its_file(tmp_path: Path) -> None:
+    recipe = ClassifyRecipe(
+        model=ModelOptions(
+            image_size=(24, 32), window_size=[4, [2, 3]], overrides={"depths": [1, 2], "mlp_ratio": 2.0}
+        ),
+        data=DataOptions(path="a: b", strict=True, image_column="photo"),
+        augment=AugmentOptions(rand_augment=None, scale=(0.5, 1.0)),
+        trainer=TrainerOptions(ema_decay=0.999, devices=2, max_minutes=1.5),
+    )
+    path = tmp_path / "recipe [1].yaml"
+    path.write_text(dump_recipe(recipe))
+    assert load_recipe(path) == recipe
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_of_the_repository_can_be_built(path: Path) -> None:
+    recipe = load_recipe(path)
+    images = torch.zeros(1, len(recipe.preprocessing.mean), *recipe.model.size)
+    assert build_model(recipe, classes=10)(images).shape == (1, 10)
+
+
+def test_small_numbers_are_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("optimizer: {base_lr: 5e-4}")
+    assert load_recipe(path) == ClassifyRecipe()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("sed: 3", "'sed' is not accepted"),
+        ("trainer: {epochz: 3}", "epochz"),
+        ("trainer: {epochs: many}", "trainer.epochs"),
+        ("trainer: {epochs: 3", "parsing"),
+        ("trainer: {epochs: 0}", "trainer.epochs 0 is too small"),
+        ("task: detect", "task"),
+    ],
+)
+def test_a_wrong_recipe_is_one_sentence_that_names_what_is_wrong(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=words) as caught:
+        load_recipe(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"none\.yaml is not a file"):
+        load_recipe(tmp_path / "none.yaml")
+
+
+def test_changes_name_what_differs_at_any_depth() -> None:
+    old = ClassifyRecipe()
+    new = replace(
+        old, seed=1, model=ModelOptions(overrides={"mlp_ratio": 2.0}), trainer=replace(old.trainer, batch_size=8)
+    )
+    assert changes(old, old) == []
+    assert changes(old, new) == ["seed", "trainer.batch_size", "model.overrides.mlp_ratio"]
