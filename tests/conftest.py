@@ -41,6 +41,16 @@ def class_folders(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> str:
+    """The CPU, and a CUDA device under `make test-gpu`."""
+    import torch
+
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    return str(request.param)
+
+
 @pytest.fixture(scope="session")
 def randomise():
     """Give every parameter of a model a random value, norms included: at their initial zeros a parity test proves

@@ -26,6 +26,7 @@ def test_json_has_the_whole_configuration(models) -> None:
     assert status == 0
     assert model.pop("name") == "swinv2_nano"
     assert model.pop("parameters") > 1e6
+    assert model.pop("image_size") == [256, 256]
     assert json.loads(json.dumps(VARIANTS["swinv2_nano"].to_dict())) == model
 
 

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> None:
 def _models(pattern: str) -> list[dict[str, Any]]:
     import torch
 
-    from swinv2.config import VARIANTS, list_models
+    from swinv2.config import VARIANTS, default_image_size, list_models
     from swinv2.model import SwinTransformer
 
     names = list_models(pattern)
@@ -33,13 +33,18 @@ def _models(pattern: str) -> list[dict[str, Any]]:
     with torch.device("meta"):
         models = {name: SwinTransformer(VARIANTS[name]) for name in names}
     return [
-        {"name": name, "parameters": sum(p.numel() for p in model.parameters()), **VARIANTS[name].to_dict()}
+        {
+            "name": name,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "image_size": default_image_size(name),
+            **VARIANTS[name].to_dict(),
+        }
         for name, model in models.items()
     ]
 
 
 def _table(models: Sequence[dict[str, Any]]) -> str:
-    head = ("name", "parameters", "width", "depths", "heads", "patch", "window")
+    head = ("name", "parameters", "width", "depths", "heads", "patch", "window", "image")
     rows = [
         (
             model["name"],
@@ -49,6 +54,7 @@ def _table(models: Sequence[dict[str, Any]]) -> str:
             _numbers(model["num_heads"]),
             _numbers(model["patch_size"], "x"),
             _numbers(model["window_size"][0], "x"),
+            _numbers(model["image_size"], "x"),
         )
         for model in models
     ]

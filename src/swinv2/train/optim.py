@@ -58,6 +58,7 @@ def optimise(model: nn.Module, *, recipe: ClassifyRecipe, total_steps: int) -> O
         lr=options.base_lr * trainer.batch_size / REFERENCE_BATCH,
         betas=options.betas,
         eps=options.eps,
+        fused=trainer.precision != "16-mixed",  # a fused step would unscale fp16 gradients after they are clipped
     )
     warmup = round(total_steps * schedule.warmup_epochs / trainer.epochs)
     curve = partial(learning_rate, peak=options.base_lr, options=schedule, warmup=warmup, total=total_steps)
