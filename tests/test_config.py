@@ -55,6 +55,13 @@ def test_an_explicit_trained_window_wins():
     assert config.window_size == ((24, 24),) * 4
 
 
+def test_a_missing_override_is_no_override():
+    """As a recipe's null is."""
+    assert make_config("swinv2_tiny", window_size=16, trained_window_size=None) == make_config(
+        "swinv2_tiny", window_size=16
+    )
+
+
 def test_video_defaults():
     config = VARIANTS["swin_video_tiny"]
     assert config.window_size == ((8, 7, 7),) * 4
@@ -97,6 +104,9 @@ def test_a_flat_tuple_that_fits_both_stages_and_axes_is_refused():
         ({"drop_path_rate": 1.0}, r"\[0, 1\)"),
         ({"num_classes": -1}, "num_classes"),
         ({"mlp_ratio": 0.0}, "mlp_ratio"),
+        ({"mlp_ratio": 1e-3}, "leaves the MLP no width"),
+        ({"embed_dim": 96.0}, "embed_dim is 96.0, but must be a whole number"),
+        ({"patch_size": (2, 2, 2, 2)}, "4 axes, but 1 to 3 are possible"),
     ],
 )
 def test_impossible_configurations_are_refused_in_one_sentence(fields, sentence):

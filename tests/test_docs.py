@@ -21,5 +21,6 @@ def test_example_runs(code, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("path", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=str)
 def test_relative_links_lead_somewhere(path):
+    assert not re.search(r"@\w+@", path.read_text()), "a figure is still missing"
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text()):
         assert (path.parent / target).exists(), f"{path.name} links to {target}"

@@ -94,11 +94,14 @@ class SwinConfig:
             raise ValueError(
                 f"merge_size {self.merge_size} must have {self.ndim} entries, as patch_size {self.patch_size} has."
             )
+        if self.ndim > 3:
+            raise ValueError(f"patch_size {self.patch_size} has {self.ndim} axes, but 1 to 3 are possible.")
         for name, least in _LEAST.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least {least}.")
-        if self.mlp_ratio <= 0:
-            raise ValueError(f"mlp_ratio is {self.mlp_ratio}, but must be positive.")
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} is {value!r}, but must be a whole number of at least {least}.")
+        if self.embed_dim * self.mlp_ratio < 1:
+            raise ValueError(f"mlp_ratio is {self.mlp_ratio}, which leaves the MLP no width: 4 is usual.")
         if not 0.0 <= self.drop_path_rate < 1.0:
             raise ValueError(f"drop_path_rate is {self.drop_path_rate}, but must lie in [0, 1).")
         for stage, (dim, heads) in enumerate(zip(self.dims, self.num_heads, strict=True), start=1):
@@ -205,6 +208,8 @@ _NAMES = tuple(
 
 def _recipe(name: str) -> tuple[dict[str, Any], Axes]:
     """Fields and training input size of a variant, before any override."""
+    if name not in _NAMES:
+        raise ValueError(f"There is no model {name!r}{did_you_mean(name, _NAMES)}; `swinv2 models` lists them all.")
     family, _, size = name.rpartition("_")
     fields, image_size = _FAMILIES[family]
     embed_dim, depths, num_heads, interval = _SIZES[size]
@@ -221,16 +226,14 @@ def make_config(
     one per axis (frames, height, width). The trained windows follow from it: ``min(window, map)`` on each axis of each
     stage, unless ``trained_window_size`` is given. It does not limit the input: a model takes any size.
     """
-    if name not in _NAMES:
-        raise ValueError(f"There is no model {name!r}{did_you_mean(name, _NAMES)}; `swinv2 models` lists them all.")
     fields, default_size = _recipe(name)
-    fields.update(overrides)
+    fields.update({field: value for field, value in overrides.items() if value is not None})
     if window_size is not None:
         fields["window_size"] = window_size
     if isinstance(fields.get("patch_size"), int):
         fields["patch_size"] = (fields["patch_size"],) * len(default_size)
     config = SwinConfig.from_dict(fields)
-    if "trained_window_size" in overrides:
+    if "trained_window_size" in fields:
         return config
     size = _image_size(config, default_size if image_size is None else image_size)
     return dataclasses.replace(config, trained_window_size=trained_windows(config, size))

@@ -8,7 +8,7 @@ padded``, which is
 - a *wrapped* one (coordinate < shift), which the roll brought beside tokens of the far end, or
 - *padding* (coordinate >= grid).
 
-These three `Tag`s per axis say everything about masks: two tokens of a window may attend to each other if their tags
+These three tags per axis say everything about masks: two tokens of a window may attend to each other if their tags
 agree on every axis and the key is not padding. Only the last windows of an axis (the last one, or two where the
 padding is longer than ``window - shift``) hold anything but ordinary tokens, so windows fall into a few *groups* that
 share one mask.

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 import swinv2
@@ -29,7 +30,7 @@ def test_a_file_alone_rebuilds_the_model(model, tmp_path):
     assert loaded.model.config == model.config
     assert loaded.classes == ("cat", "dog")
     assert loaded.preprocessing == PREPROCESSING
-    assert loaded.extra["top1"] == "0.5"
+    assert loaded.extra == {"top1": "0.5"}
     assert not loaded.model.training
     x = torch.randn(2, 3, 40, 40)
     assert torch.equal(loaded.model(x), model(x))
@@ -82,22 +83,10 @@ def _truncate(path):
     path.write_bytes(path.read_bytes()[:-100])
 
 
-def _newer(path):
-    loaded = load(path)
-    from safetensors import safe_open
-
+def _rewrite(path, drop=(), **metadata):
     with safe_open(path, "pt") as file:
-        metadata = {**file.metadata(), "format_version": "99"}
-    save_file(dict(loaded.model.state_dict()), path, metadata)
-
-
-def _without_a_tensor(path):
-    from safetensors import safe_open
-
-    with safe_open(path, "pt") as file:
-        tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
-        metadata = file.metadata()
-    del tensors["norm.weight"]
+        tensors = {k: file.get_tensor(k) for k in file.keys() if k not in drop}  # noqa: SIM118
+        metadata = {**file.metadata(), **metadata}
     save_file(tensors, path, metadata)
 
 
@@ -109,8 +98,12 @@ def _without_a_tensor(path):
         (lambda path: path.write_bytes(b"PK\x03\x04 not weights"), "not a whole safetensors file"),
         (_truncate, "not a whole safetensors file"),
         (lambda path: save_file({"a": torch.zeros(1)}, path), "not written by swinv2"),
-        (_newer, "newer than this swinv2 reads"),
-        (_without_a_tensor, r"weights of another model: it lacks norm\.weight"),
+        (lambda path: _rewrite(path, format_version="99"), "newer than this swinv2 reads"),
+        (lambda path: _rewrite(path, config="null"), "None as 'config'"),
+        (lambda path: _rewrite(path, config="{"), "no readable 'config'"),
+        (lambda path: _rewrite(path, classes='["a"]'), "names 1 classes for a head of 2"),
+        (lambda path: _rewrite(path, preprocessing='{"size": [8, 8]}'), "incomplete preprocessing"),
+        (lambda path: _rewrite(path, drop=["norm.weight"]), r"weights of another model: it lacks norm\.weight"),
     ],
 )
 def test_bad_files_are_refused_in_one_sentence(model, tmp_path, damage, sentence):

@@ -4,10 +4,12 @@ import itertools
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from swinv2.ops import explain, window_attention
+from swinv2.ops import explain, sequential, window_attention
 from swinv2.ops.dispatch import BACKENDS, RULES, Call, choose
 from swinv2.ops.reference import reference_attention
+from swinv2.ops.windows import expand_bias
 
 FAST = [name for name in BACKENDS if name != "reference"]
 CASES = [  # grid, window, shift
@@ -67,11 +69,12 @@ def test_equals_the_oracle_in_fp64(backend, grid, window, shift, cosine, device)
     check(backend, grid, window, shift, cosine, torch.float64, device)
 
 
+@pytest.mark.parametrize("cosine", [True, False], ids=["cosine", "dot"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize(("grid", "window", "shift"), CASES[::3])
 @pytest.mark.parametrize("backend", list(BACKENDS))
-def test_is_accurate_in_each_dtype(backend, grid, window, shift, dtype, device):
-    check(backend, grid, window, shift, True, dtype, device, head_dim=32)
+def test_is_accurate_in_each_dtype(backend, grid, window, shift, dtype, cosine, device):
+    check(backend, grid, window, shift, cosine, dtype, device, head_dim=32)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -81,10 +84,10 @@ def test_extreme_logits(backend, dtype):
     grid, window, shift = (9, 9), (4, 4), (2, 2)
     qkv, bias, scale, grad = make_inputs(grid, window, True, dtype, head_dim=32)
     qkv[:, ::2, :, :2] *= 1e4 / qkv[:, ::2, :, :2].float().norm(dim=-1, keepdim=True).to(dtype)
-    qkv[:, 1, 1, :2] = 0
+    qkv[:, 1, 1, :2] = 0  # its gradient is that of x / 1e-6, beyond what fp16 can hold
     scale.fill_(100.0)
     got = run(lambda *a: window_attention(*a, backend=backend), qkv, bias, scale, grad, window, shift)
-    assert all(x.isfinite().all() for name, x in got.items() if name != "qkv")
+    assert all(x.isfinite().all() for name, x in got.items() if name != "qkv" or dtype != torch.float16)
     want = reference_attention(qkv.double(), bias.double(), window, shift, scale.double())
     error = (got["out"].double() - want).square().mean().sqrt() / want.square().mean().sqrt()
     assert error <= {torch.float32: 1e-5, torch.bfloat16: 0.1, torch.float16: 0.02}[dtype]
@@ -105,21 +108,48 @@ def test_padding_is_invisible_and_the_roll_leaks_nothing(backend, grid):
     assert rows.nonzero().flatten().tolist() == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("backend", FAST)
+@pytest.mark.parametrize("backend", list(BACKENDS))
 def test_masks_are_true_under_extreme_scores(backend):
-    """Trap 3: with scores spanning +-100, adding -100 would let the other region through; here it has no weight at
-    all."""
+    """Trap 3: scores span +-100, so a mask of -100 would leave the far end half the weight; it must have none."""
     window, shift = (8,), (4,)
-    qkv = torch.zeros(1, 12, 3, 1, 4)
-    qkv[..., 0, 0, 0] = 1.0
-    qkv[:, :4, 1, 0, 0], qkv[:, 4:, 1, 0, 0] = (
-        -1.0,
-        1.0,
-    )  # the far end's keys agree with every query, the near end's oppose
-    qkv[:, 4:, 2] = 1e6
-    bias = torch.zeros(1, 15)
-    out = window_attention(qkv, bias, window, shift, torch.tensor([100.0]), backend)
+    qkv = torch.zeros(1, 16, 3, 1, 4)
+    qkv[..., 0, 0, 0] = 1.0  # the last window holds tokens 12 to 15, and 0 to 3 that the roll brought there
+    qkv[:, :12, 1, 0, 0], qkv[:, 12:, 1, 0, 0] = -1.0, 1.0  # the far end agrees with every query, the near end opposes
+    qkv[:, 12:, 2] = 1e6
+    out = window_attention(qkv, torch.zeros(1, 15), window, shift, torch.tensor([100.0]), backend)
     assert out[:, :4].abs().max() == 0
+
+
+@pytest.mark.parametrize("backend", list(BACKENDS))
+def test_padding_borrows_nothing_from_other_images(backend):
+    """An infinite token spoils the windows it stands in, and no other image."""
+    grid, window, shift = (9, 9), (4, 4), (2, 2)
+    qkv, bias, scale, grad = make_inputs(grid, window, True, torch.float32)
+    clean = run(lambda *a: window_attention(*a, backend=backend), qkv, bias, scale, grad, window, shift)
+    qkv[0, 0, 0] = torch.inf
+    spoilt = run(lambda *a: window_attention(*a, backend=backend), qkv, bias, scale, grad, window, shift)
+    assert not spoilt["out"][0].isfinite().all()
+    for name in ("out", "qkv"):
+        torch.testing.assert_close(spoilt[name][1], clean[name][1])
+
+
+def peers_attention(qkv, bias, scale):
+    """One window as timm, transformers and torchvision compute it, every step in the input's dtype."""
+    q, k, v = qkv.flatten(1, -4).movedim(2, 0).transpose(-2, -3)
+    logits = torch.nn.functional.normalize(q, dim=-1) @ torch.nn.functional.normalize(k, dim=-1).mT
+    logits = logits * scale.to(qkv.dtype).view(-1, 1, 1) + bias.to(qkv.dtype)
+    return (logits.softmax(-1) @ v).transpose(1, 2).reshape(qkv.shape[:-3] + qkv.shape[-2:])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("backend", list(BACKENDS))
+def test_no_backend_is_less_accurate_than_the_peers(backend, dtype):
+    window = (8, 8)
+    qkv, bias, scale, _ = make_inputs(window, window, True, dtype, batch=8, heads=3, head_dim=32)
+    want = reference_attention(qkv.double(), bias.double(), window, (0, 0), scale.double())
+    ours = window_attention(qkv, bias, window, (0, 0), scale, backend).double() - want
+    theirs = peers_attention(qkv, expand_bias(bias, window, window), scale).double() - want
+    assert ours.square().mean().sqrt() <= 1.05 * theirs.square().mean().sqrt()
 
 
 @pytest.mark.parametrize("backend", list(BACKENDS))
@@ -139,22 +169,44 @@ def test_result_does_not_depend_on_batch_or_memory_layout(backend):
 @pytest.mark.parametrize("backend", list(BACKENDS))
 def test_an_empty_batch_gives_an_empty_result(backend):
     qkv, bias, scale, _ = make_inputs((8, 8), (4, 4), True)
-    assert window_attention(qkv[:0], bias, (4, 4), (2, 2), scale, backend).shape == (0, 8, 8, 2, 8)
+    bias.requires_grad_()
+    out = window_attention(qkv[:0], bias, (4, 4), (2, 2), scale, backend)
+    assert out.shape == (0, 8, 8, 2, 8)
+    out.sum().backward()
+    assert bias.grad.abs().max() == 0  # a gradient, if of nothing: DDP waits for one
 
 
 def test_chunks_change_nothing(monkeypatch):
-    from swinv2.ops import sequential
-
-    monkeypatch.setattr(sequential, "SCORE_BYTES", 1)
+    monkeypatch.setitem(sequential.SCORE_BYTES, "cpu", 1)
     check("sequential", (10, 7), (4, 3), (2, 1), True, torch.float64)
 
 
-@pytest.mark.parametrize("backend", FAST)
+@pytest.mark.parametrize("backend", list(BACKENDS))
 def test_autocast_does_not_reach_inside(backend):
-    qkv, bias, scale, _ = make_inputs((8, 8), (4, 4), True, torch.float32)
-    plain = window_attention(qkv, bias, (4, 4), (2, 2), scale, backend)
+    inputs = make_inputs((8, 8), (4, 4), True, torch.float32)
+
+    def both():
+        return run(lambda *a: window_attention(*a, backend=backend), *inputs, (4, 4), (2, 2))
+
+    plain = both()
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(window_attention(qkv, bias, (4, 4), (2, 2), scale, backend), plain)
+        cast = both()
+    for name in ("out", "qkv") if backend == "sequential" else ("out",):  # others' backward is PyTorch's own
+        assert torch.equal(cast[name], plain[name]), name
+
+
+@pytest.mark.parametrize("backend", list(BACKENDS))
+def test_fake_tensors_leave_nothing_behind(backend):
+    """A memory planner runs the operator on fake tensors; a real call of the same shape must not meet them."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    qkv, bias, scale, _ = make_inputs((7, 9), (4, 4), True, torch.float32)
+    with FakeTensorMode() as mode:
+        fakes = [mode.from_tensor(x) for x in (qkv, bias, scale)]
+        fake = window_attention(fakes[0], fakes[1], (4, 4), (2, 2), fakes[2], backend)
+    real = window_attention(qkv, bias, (4, 4), (2, 2), scale, backend)
+    assert type(real) is torch.Tensor
+    assert (fake.shape, fake.dtype) == (real.shape, real.dtype)
 
 
 def test_sequential_is_a_lawful_custom_operator():
@@ -180,28 +232,34 @@ def test_compiles_to_one_graph(dynamic, grad):
             torch.testing.assert_close(compiled(qkv, bias, (4, 4), (2, 2), scale), want)
 
 
-def test_memory_stays_far_below_one_mask_per_window(monkeypatch):
-    """w16 on a 128 x 128 map: 64 windows x 256 x 256 fp32 scores would be 16.8 MB a head; chunks hold a fraction."""
-    from torch.utils._python_dispatch import TorchDispatchMode
+class Largest(TorchDispatchMode):
+    """Bytes of the largest tensor that any operation makes."""
 
-    from swinv2.ops import sequential
+    bytes = 0
 
-    monkeypatch.setattr(sequential, "SCORE_BYTES", 2**20)
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for x in out if isinstance(out, tuple | list) else [out]:
+            if isinstance(x, torch.Tensor):
+                self.bytes = max(self.bytes, x.untyped_storage().nbytes())
+        return out
 
-    class Largest(TorchDispatchMode):
-        bytes = 0
 
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            out = func(*args, **(kwargs or {}))
-            for x in out if isinstance(out, tuple | list) else [out]:
-                if isinstance(x, torch.Tensor):
-                    self.bytes = max(self.bytes, x.untyped_storage().nbytes())
-            return out
-
+def test_sequential_holds_one_chunk_of_scores(monkeypatch):
+    """w16 on a 128 x 128 map: 64 windows x 256 x 256 fp32 scores would be 16.8 MB a head; a chunk here is 1 MiB."""
+    monkeypatch.setitem(sequential.SCORE_BYTES, "cpu", 2**20)
     qkv, bias, scale, grad = make_inputs((128, 128), (16, 16), True, torch.float32, batch=1, heads=1, head_dim=4)
-    with Largest() as largest:
-        run(lambda *a: window_attention(*a, backend="sequential"), qkv, bias, scale, grad, (16, 16), (8, 8))
-    assert largest.bytes <= 2 * 2**20
+    with Largest() as largest:  # the plain functions: a dispatch mode does not see inside an operator
+        sequential.forward(qkv, bias, [16, 16], [8, 8], scale)
+        sequential.backward(grad, qkv, bias, [16, 16], [8, 8], scale)
+    assert 2**18 <= largest.bytes <= 2 * 2**20
+
+
+def test_sdpa_in_evaluation_holds_masks_of_one_window():
+    qkv, bias, scale, _ = make_inputs((128, 128), (16, 16), True, torch.float32, batch=1, heads=1, head_dim=4)
+    with Largest() as largest, torch.no_grad():
+        window_attention(qkv, bias, (16, 16), (8, 8), scale, "sdpa")
+    assert 2**18 <= largest.bytes <= 2 * 2**20
 
 
 @pytest.mark.parametrize(
@@ -215,6 +273,7 @@ def test_memory_stays_far_below_one_mask_per_window(monkeypatch):
         ({"logit_scale": torch.zeros(3)}, r"logit_scale has shape \(3,\)"),
         ({"shift": (4, 0)}, r"shift \(4, 0\) must be at least 0 and below window"),
         ({"shift": (1,)}, "shift"),
+        ({"qkv": torch.zeros(1, 8, 8, 3, 2, 8, dtype=torch.int32)}, "must be floating point"),
         ({"backend": "sdap"}, r"no attention backend 'sdap' \(the nearest is 'sdpa'\)"),
         ({"bias": torch.zeros(2, 7, 7, device="meta")}, "bias is on meta, but qkv is on cpu"),
     ],
@@ -232,12 +291,34 @@ def test_bad_calls_are_refused_in_one_sentence(change, sentence):
 
 
 def test_the_choice_explains_itself():
-    qkv = torch.zeros(1, 8, 8, 3, 2, 8)
+    qkv = torch.zeros(1, 8, 8, 3, 2, 8, requires_grad=True)
     bias = torch.zeros(2, 7, 7)
     assert explain(qkv, bias, (4, 4)).startswith("sdpa: picked, because")
-    text = explain(qkv.requires_grad_(), bias, (4, 4))
+    text = explain(qkv, bias.requires_grad_(), (4, 4))
     assert text.startswith("sequential: picked, because on the CPU")
     assert all(name in text for name in BACKENDS)
+    with torch.no_grad():
+        assert explain(qkv, bias, (4, 4)).startswith("sdpa: picked")
+
+
+@pytest.mark.parametrize(
+    ("circumstances", "picked"),
+    [
+        ({}, "sdpa"),
+        ({"bias_needs_grad": True}, "sequential"),
+        ({"device": "cuda", "bias_needs_grad": True}, "sdpa"),
+        ({"compiling": True}, "sequential"),
+        ({"compiling": True, "exporting": True}, "sdpa"),
+    ],
+)
+def test_what_auto_picks(circumstances, picked):
+    call = {"device": "cpu", "dtype": torch.float32, "window": (8, 8), "head_dim": 32, "bias_needs_grad": False}
+    assert choose(Call(**{**call, **circumstances})) == picked
+
+
+def test_exporting_refuses_our_own_operator():
+    with pytest.raises(ValueError, match="'sequential' cannot run here"):
+        choose(Call("cpu", torch.float32, (8, 8), 32, False, True, True), "sequential")
 
 
 def test_some_rule_serves_every_call():

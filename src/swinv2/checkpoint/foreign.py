@@ -20,6 +20,10 @@ BUFFERS = ("relative_coords_table", "relative_position_index", "attn_mask", "k_b
 """Last parts of the names of tensors that follow from the configuration and are dropped."""
 
 
+BRANCH_NORMS = {"pre": "norm_before", "res_post": "norm_branch"}
+"""The one norm of a branch, where a foreign model has one."""
+
+
 @dataclass(frozen=True)
 class Layout:
     """What a library calls the parts.
@@ -96,12 +100,21 @@ def to_native(state: Mapping[str, Tensor], layout: Layout, config: SwinConfig) -
 
 
 def to_foreign(state: Mapping[str, Tensor], layout: Layout, config: SwinConfig) -> dict[str, Tensor]:
-    """The inverse of `to_native`."""
+    """The inverse of `to_native`.
+
+    Raises:
+        ValueError: ``layout`` has no name for a parameter.
+    """
+    named = {name for entry in entries(layout, config) for name in entry.native}
+    if state.keys() != named:
+        raise ValueError(f"This format has no name for {_some(sorted(state.keys() - named))}.")
     return {entry.foreign: entry.write(*(state[name] for name in entry.native)) for entry in entries(layout, config)}
 
 
 def entries(layout: Layout, config: SwinConfig) -> Iterator[Entry]:
-    """Every native parameter of ``config``, paired with its place in ``layout``."""
+    """Every native parameter of ``config`` that ``layout`` knows, paired with its place there."""
+    if config.norm_placement not in BRANCH_NORMS:
+        raise ValueError(f"No other library has norm_placement {config.norm_placement!r}: save it in our own format.")
     yield from _rename("patch_embed.projection", layout.embed[0])
     yield from _rename("patch_embed.norm", layout.embed[1])
     for i, depth in enumerate(config.depths):
@@ -120,7 +133,7 @@ def entries(layout: Layout, config: SwinConfig) -> Iterator[Entry]:
 
 def _block(native: str, foreign: str, layout: Layout, config: SwinConfig, stage: int) -> Iterator[Entry]:
     attention, attn = f"{native}.attention.body", f"{foreign}.attn"
-    norm = {"pre": "norm_before", "res_post": "norm_branch"}[config.norm_placement]
+    norm = BRANCH_NORMS[config.norm_placement]
     yield from _rename(f"{native}.attention.{norm}", f"{foreign}.norm1")
     yield from _rename(f"{native}.mlp.{norm}", f"{foreign}.norm2")
     yield from _rename(f"{attention}.qkv", f"{attn}.qkv", ("weight",))

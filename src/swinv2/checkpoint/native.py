@@ -55,16 +55,24 @@ def save(
     if classes and len(classes) != model.config.num_classes:
         raise ValueError(f"{len(classes)} class names were given for a head of {model.config.num_classes} classes.")
     metadata = {
-        **(extra or {}),
         "format": FORMAT,
         "format_version": str(FORMAT_VERSION),
         "config": json.dumps(model.config.to_dict()),
+        "source": FORMAT,
         "classes": json.dumps(list(classes)),
+        "extra": json.dumps(dict(extra or {})),
         "preprocessing": json.dumps(asdict(preprocessing) if preprocessing else None),
     }
     tensors = {name: tensor.detach().contiguous() for name, tensor in _state_dict(model).items()}
     with written_aside(path) as aside:
-        save_file(tensors, aside, metadata)
+        _write(tensors, aside, metadata)
+
+
+def _write(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    try:
+        save_file(tensors, path, metadata)
+    except SafetensorError as error:  # a full disk, say
+        raise OSError(f"cannot write {str(path)!r}: {error}") from error
 
 
 def load(path: str | os.PathLike[str]) -> Loaded:
@@ -91,25 +99,38 @@ def _rebuild(path: Path, metadata: Mapping[str, str], tensors: dict[str, Tensor]
     version = metadata.get("format_version", "")
     if not version.isdecimal() or int(version) > FORMAT_VERSION:
         raise ValueError(f"{str(path)!r} has format version {version!r}, newer than this swinv2 reads: update swinv2.")
-    config = SwinConfig.from_dict(_json(path, metadata, "config"))
+    config = SwinConfig.from_dict(_json(path, metadata, "config", dict))
     with torch.device("meta"):
         model = SwinTransformer(config)
     _check_tensors(path, model, tensors)
     model.load_state_dict(tensors, assign=True)
-    preprocessing = _json(path, metadata, "preprocessing")
+    classes = tuple(_json(path, metadata, "classes", list))
+    if classes and len(classes) != config.num_classes:
+        raise ValueError(f"{str(path)!r} names {len(classes)} classes for a head of {config.num_classes}.")
+    preprocessing = _json(path, metadata, "preprocessing", dict | None)
     return Loaded(
         model=model.eval(),
-        classes=tuple(_json(path, metadata, "classes")),
-        preprocessing=Preprocessing.from_dict(preprocessing) if preprocessing else None,
-        extra=metadata,
+        classes=classes,
+        preprocessing=_preprocessing(path, preprocessing) if preprocessing else None,
+        extra=_json(path, metadata, "extra", dict),
     )
 
 
-def _json(path: Path, metadata: Mapping[str, str], key: str) -> Any:
+def _json(path: Path, metadata: Mapping[str, str], key: str, kind: Any) -> Any:
     try:
-        return json.loads(metadata[key])
+        value = json.loads(metadata[key])
     except (KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"{str(path)!r} has no readable {key!r} in its metadata.") from error
+    if not isinstance(value, kind):
+        raise ValueError(f"{str(path)!r} has {value!r} as {key!r} in its metadata, which is nothing of the kind.")
+    return value
+
+
+def _preprocessing(path: Path, fields: Mapping[str, Any]) -> Preprocessing:
+    try:
+        return Preprocessing.from_dict(fields)
+    except TypeError as error:
+        raise ValueError(f"{str(path)!r} has an incomplete preprocessing in its metadata: {error}.") from error
 
 
 def _check_tensors(path: Path, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

@@ -102,6 +102,8 @@ class SwinTransformer(nn.Module):
                 f"The input has {x.shape[1]} channels, but this model takes {channels}: convert it, or build the model "
                 f"with in_channels={x.shape[1]}."
             )
+        if 0 in x.shape[2:]:
+            raise ValueError(f"The input has shape {tuple(x.shape)}, but every axis must have at least one pixel.")
         if not x.is_floating_point():
             raise ValueError(f"The input is {x.dtype}, but must be floating point: scale and normalise it first.")
 

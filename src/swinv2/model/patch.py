@@ -18,11 +18,12 @@ _CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
 def pad_to_multiple(x: Tensor, multiple: Axes, first: int) -> Tensor:
-    """Pad zeros at the end of the axes ``first, first + 1, ...`` to multiples; ``x`` itself where nothing is
-    missing.
+    """Pad zeros at the end of the axes ``first, first + 1, ...`` to multiples; ``x`` itself where nothing is missing.
+
+    A traced graph pads in any case, if by nothing, so that it serves every size.
     """
     missing = [-(-size // m) * m - size for size, m in zip(x.shape[first:], multiple, strict=False)]
-    if not any(missing):
+    if not torch.compiler.is_compiling() and not any(missing):
         return x
     after = x.ndim - first - len(multiple)
     return F.pad(x, [0, 0] * after + [end for amount in reversed(missing) for end in (0, amount)])

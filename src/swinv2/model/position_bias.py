@@ -35,7 +35,10 @@ class PositionBias(nn.Module):
         raise NotImplementedError("a position bias computes its table")
 
     def forward(self) -> Tensor:
-        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling():
+            return self.compute()
+        if self.training or torch.is_grad_enabled():
+            self._drop()
             return self.compute()
         if self._kept is None or not self._kept.is_current(self):
             self._kept = _Kept.make(self)
@@ -81,9 +84,13 @@ class _Kept:
 
     def is_current(self, module: PositionBias) -> bool:
         """Whether no parameter changed. Writes through ``.data`` raise no version, so on the CPU the values decide."""
-        return all(
-            now is p and p.data_ptr() == pointer and p._version == version and (copy is None or torch.equal(p, copy))
-            for now, (p, pointer, version, copy) in zip(module.parameters(), self._states, strict=True)
+        now = list(module.parameters())
+        return len(now) == len(self._states) and all(
+            parameter is p
+            and p.data_ptr() == pointer
+            and p._version == version
+            and (copy is None or torch.equal(p, copy))
+            for parameter, (p, pointer, version, copy) in zip(now, self._states, strict=True)
         )
 
 
@@ -116,15 +123,15 @@ class ContinuousBias(PositionBias):
         super().__init__()
         self.window, self.trained_window, self.coordinates = window, trained_window, coordinates
         first, last = nn.Linear(len(window), HIDDEN), nn.Linear(HIDDEN, heads, bias=False)
-        self.mlp = nn.Sequential(first, nn.ReLU(), last)
+        self.mlp: Any = nn.Sequential(first, nn.ReLU(), last)
 
     def compute(self) -> Tensor:
-        weights = list(self.mlp.parameters())
-        dtype = at_least_fp32(weights[0].dtype)
-        weight, bias, last = (parameter.to(dtype) for parameter in weights)
+        first, last = self.mlp[0], self.mlp[2]
+        dtype = at_least_fp32(first.weight.dtype)
+        weight, bias, last_weight = first.weight.to(dtype), first.bias.to(dtype), last.weight.to(dtype)
         with without_autocast(weight.device):
             x = self.coordinates(self.window, self.trained_window, weight.device).to(dtype)
-            x = F.linear(F.relu(F.linear(x, weight, bias)), last)
+            x = F.linear(F.relu(F.linear(x, weight, bias)), last_weight)
             return 16 * x.sigmoid().movedim(-1, 0)
 
     def extra_repr(self) -> str:

@@ -34,8 +34,9 @@ def window_attention(
         ValueError: shapes that do not fit, or a backend that cannot run.
     """
     _check(qkv, bias, window, shift, logit_scale)
-    if qkv.numel() == 0:
-        return qkv.select(-3, 2)
+    if qkv.numel() == 0:  # every input still takes part in the graph, as DDP demands
+        unused = bias.sum() if logit_scale is None else bias.sum() + logit_scale.sum()
+        return qkv.select(-3, 2) + 0 * unused.to(qkv.dtype)
     name = choose(_call(qkv, bias, window), backend)
     with without_autocast(qkv.device):  # which precision serves what is the backend's decision
         return BACKENDS[name].run(qkv, bias, window, shift, logit_scale)
@@ -52,7 +53,7 @@ def _call(qkv: Tensor, bias: Tensor, window: Axes) -> Call:
         dtype=qkv.dtype,
         window=window,
         head_dim=qkv.shape[-1],
-        needs_grad=torch.is_grad_enabled() and (qkv.requires_grad or bias.requires_grad),
+        bias_needs_grad=torch.is_grad_enabled() and bias.requires_grad,
         compiling=torch.compiler.is_compiling(),
         exporting=torch.compiler.is_exporting(),
     )
@@ -62,6 +63,8 @@ def _check(qkv: Tensor, bias: Tensor, window: Axes, shift: Axes, logit_scale: Te
     if qkv.ndim != len(window) + 4 or qkv.shape[-3] != 3:
         needed = "[B, *grid, 3, heads, head_dim]"
         raise ValueError(f"qkv has shape {tuple(qkv.shape)}, but a window of {len(window)} axes needs {needed}.")
+    if not qkv.is_floating_point():
+        raise ValueError(f"qkv is {qkv.dtype}, but must be floating point.")
     if len(shift) != len(window) or not all(0 <= s < w for s, w in zip(shift, window, strict=False)):
         raise ValueError(f"shift {tuple(shift)} must be at least 0 and below window {tuple(window)} on every axis.")
     table = (qkv.shape[-2], *(2 * w - 1 for w in window))

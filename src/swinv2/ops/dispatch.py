@@ -24,7 +24,7 @@ class Call:
     dtype: torch.dtype
     window: Axes
     head_dim: int
-    needs_grad: bool
+    bias_needs_grad: bool
     compiling: bool = False
     exporting: bool = False
 
@@ -46,9 +46,13 @@ class Rule:
     reason: str
 
 
+def _sequential_refuses(call: Call) -> str | None:
+    return "it is an operator of our own, which an exported graph may not hold" if call.exporting else None
+
+
 BACKENDS: dict[str, Backend] = {
     "sdpa": Backend(sdpa_attention),
-    "sequential": Backend(sequential_attention),
+    "sequential": Backend(sequential_attention, _sequential_refuses),
     "reference": Backend(reference_attention),
 }
 
@@ -57,7 +61,7 @@ RULES = (
     Rule(lambda call: call.exporting, "sdpa", "an exported graph may hold standard operators only"),
     Rule(lambda call: call.compiling, "sequential", "it is one node for torch.compile, whatever the shape"),
     Rule(
-        lambda call: call.device == "cpu" and call.needs_grad,
+        lambda call: call.device == "cpu" and call.bias_needs_grad,
         "sequential",
         "on the CPU, PyTorch's fast attention kernel takes no bias that needs a gradient",
     ),

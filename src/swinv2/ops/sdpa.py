@@ -32,8 +32,6 @@ def sdpa_attention(qkv: Tensor, bias: Tensor, window: Axes, shift: Axes, logit_s
         mask = group_mask(axes, group, qkv.device)
         logit_bias = pair_bias if mask is None else pair_bias.masked_fill(~mask, -torch.inf)
         q_part, k_part, v_part = (part.transpose(1, 2) for part in parts)
-        out = F.scaled_dot_product_attention(
-            q_part, k_part, v_part, attn_mask=logit_bias.expand(q_part.shape[0], -1, -1, -1), scale=scale
-        )
+        out = F.scaled_dot_product_attention(q_part, k_part, v_part, attn_mask=logit_bias[None], scale=scale)
         outputs.append(out.transpose(1, 2))
     return scatter_windows(outputs, qkv.shape[0], axes)

@@ -18,11 +18,21 @@ from torch import Tensor
 
 from swinv2.config import Axes
 from swinv2.geometry import AxisLayout, group_mask, layout, product, window_groups
-from swinv2.ops.windows import NORM_EPS, expand_bias, normalise, reduce_bias, window_indices
-from swinv2.precision import at_least_fp32
+from swinv2.ops.windows import (
+    NORM_EPS,
+    expand_bias,
+    has_padding,
+    normalise,
+    reduce_bias,
+    take_rows,
+    window_indices,
+)
+from swinv2.precision import at_least_fp32, without_autocast
 
-SCORE_BYTES = 4 * 2**20
-"""Size of a chunk's fp32 scores: about what a core's cache holds (64 windows of w8, or 4 of w16, with 3 heads)."""
+SCORE_BYTES = {"cpu": 4 * 2**20}
+"""Size of a chunk's fp32 scores by device: on a CPU, what its caches hold (85 windows of w8 or 5 of w16, 3 heads)."""
+OTHER_SCORE_BYTES = 256 * 2**20
+"""The same elsewhere, where a chunk must be large enough to fill the device; not yet measured."""
 
 
 def sequential_attention(qkv: Tensor, bias: Tensor, window: Axes, shift: Axes, logit_scale: Tensor | None) -> Tensor:
@@ -31,14 +41,14 @@ def sequential_attention(qkv: Tensor, bias: Tensor, window: Axes, shift: Axes, l
     return out
 
 
-@torch.library.custom_op("swinv2::sequential_attention", mutates_args=())
-def _forward(qkv: Tensor, bias: Tensor, window: list[int], shift: list[int], logit_scale: Tensor | None) -> Tensor:
+def forward(qkv: Tensor, bias: Tensor, window: list[int], shift: list[int], logit_scale: Tensor | None) -> Tensor:
+    """Attention chunk by chunk, ``[B, *grid, heads, head_dim]``."""
     axes = layout(tuple(qkv.shape[1:-3]), tuple(window), tuple(shift))
     tokens, (heads, head_dim) = product(qkv.shape[:-3]), qkv.shape[-2:]
     rows_in = qkv.reshape(tokens, 3 * heads * head_dim)
     rows_out = qkv.new_empty(tokens + 1, heads * head_dim)  # the last row takes what padding computes
     for order, pair_bias in _chunks(axes, qkv, bias, window):
-        rows = rows_in.index_select(0, order.clamp_min(0)).view(-1, pair_bias.shape[-1], 3, heads, head_dim)
+        rows = take_rows(rows_in, order, has_padding(axes)).view(-1, pair_bias.shape[-1], 3, heads, head_dim)
         q, k, v = rows.unbind(2)
         if logit_scale is not None:
             q, k = normalise(q, logit_scale), normalise(k)
@@ -48,7 +58,7 @@ def _forward(qkv: Tensor, bias: Tensor, window: list[int], shift: list[int], log
             q_WHND,
             k_WHND,
             v_WHND,
-            attn_mask=mask.expand(q_WHND.shape[0], -1, -1, -1),
+            attn_mask=mask[None],
             scale=None if logit_scale is None else 1.0,
         )
         place = torch.where(order < 0, tokens, order)
@@ -56,10 +66,10 @@ def _forward(qkv: Tensor, bias: Tensor, window: list[int], shift: list[int], log
     return rows_out[:tokens].view(*qkv.shape[:-3], heads, head_dim)
 
 
-@torch.library.custom_op("swinv2::sequential_attention_backward", mutates_args=())
-def _backward(
+def backward(
     grad: Tensor, qkv: Tensor, bias: Tensor, window: list[int], shift: list[int], logit_scale: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of qkv, of the bias table and of the logit scale (zeros without one)."""
     axes = layout(tuple(qkv.shape[1:-3]), tuple(window), tuple(shift))
     tokens, (heads, head_dim) = product(qkv.shape[:-3]), qkv.shape[-2:]
     compute = at_least_fp32(qkv.dtype)
@@ -69,15 +79,14 @@ def _backward(
     grad_pairs = torch.zeros(heads, n_tokens, n_tokens, dtype=compute, device=qkv.device)
     grad_scale = torch.zeros(heads, dtype=compute, device=qkv.device)
     for order, pair_bias in _chunks(axes, qkv, bias, window):
-        source, padding = order.clamp_min(0), order < 0
-        rows = rows_in.index_select(0, source).view(-1, n_tokens, 3, heads, head_dim).to(compute)
-        out_grad = rows_grad.index_select(0, source).masked_fill_(padding[:, None], 0.0)
+        rows = take_rows(rows_in, order, has_padding(axes)).view(-1, n_tokens, 3, heads, head_dim).to(compute)
+        out_grad = take_rows(rows_grad, order, has_padding(axes))
         out_grad_WHND = out_grad.view(-1, n_tokens, heads, head_dim).to(compute).transpose(1, 2).contiguous()
         parts = qkv.new_empty(rows.shape)
         pairs_part, scale_part = _chunk_backward(rows, out_grad_WHND, pair_bias, logit_scale, parts)
         grad_pairs += pairs_part
         grad_scale += scale_part
-        grad_rows.index_copy_(0, torch.where(padding, tokens, order), parts.view(order.numel(), -1))
+        grad_rows.index_copy_(0, torch.where(order < 0, tokens, order), parts.view(order.numel(), -1))
     run_window = tuple(axis.window for axis in axes)
     grad_bias = reduce_bias(grad_pairs, tuple(window), run_window).to(bias.dtype)
     return grad_rows[:tokens].view(qkv.shape), grad_bias, grad_scale
@@ -91,7 +100,9 @@ def _chunk_backward(
     """
     q_WHND, k_WHND, v_WHND = (x.transpose(1, 2).contiguous() for x in rows.unbind(2))
     cosine = logit_scale is not None
-    scale = logit_scale.to(rows.dtype).view(-1, 1, 1) if logit_scale is not None else rows.shape[-1] ** -0.5
+    scale: Tensor | float = rows.shape[-1] ** -0.5
+    if logit_scale is not None:  # it may have underflowed to 0, and is divided by
+        scale = logit_scale.to(rows.dtype).clamp_min(1e-30).view(-1, 1, 1)
     q_inverse, k_inverse = (_inverse_norm(q_WHND), _inverse_norm(k_WHND)) if cosine else (None, None)
     q_WHND *= scale if q_inverse is None else q_inverse * scale
     if k_inverse is not None:
@@ -137,14 +148,19 @@ def _chunks(
     run_window = tuple(axis.window for axis in axes)
     n_tokens = product(run_window)
     pair_bias = expand_bias(bias.to(compute), tuple(window), run_window)
-    order, _ = window_indices(axes, qkv.shape[0], qkv.device)
-    step = max(1, SCORE_BYTES // (4 * pair_bias.numel())) * n_tokens
+    order, _ = window_indices(axes, qkv.shape[0], qkv)
+    budget = SCORE_BYTES.get(qkv.device.type, OTHER_SCORE_BYTES)
+    step = max(1, budget // (4 * pair_bias.numel())) * n_tokens
     groups = list(window_groups(axes))
     for group, places in zip(groups, order.split([qkv.shape[0] * g.windows * n_tokens for g in groups]), strict=True):
         mask = group_mask(axes, group, qkv.device)
         masked = pair_bias if mask is None else pair_bias.masked_fill(~mask, -torch.inf)
         for chunk in places.split(step):
             yield chunk, masked
+
+
+_forward = torch.library.custom_op("swinv2::sequential_attention", forward, mutates_args=())
+_backward = torch.library.custom_op("swinv2::sequential_attention_backward", backward, mutates_args=())
 
 
 @_forward.register_fake
@@ -167,7 +183,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _autograd(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     qkv, bias, logit_scale = ctx.saved_tensors
-    grad_qkv, grad_bias, grad_scale = _backward(grad, qkv, bias, ctx.window, ctx.shift, logit_scale)
+    with without_autocast(grad.device):
+        grad_qkv, grad_bias, grad_scale = _backward(grad, qkv, bias, ctx.window, ctx.shift, logit_scale)
     return grad_qkv, grad_bias, None, None, None if logit_scale is None else grad_scale.to(logit_scale.dtype)
 
 

@@ -4,7 +4,6 @@ pairs.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,18 +19,21 @@ NORM_EPS = 1e-6
 gradients."""
 
 
+def take_rows(x: Tensor, index: Tensor, gaps: bool) -> Tensor:
+    """Rows of ``x`` at ``index``; where ``gaps`` says that some are negative, zeros there."""
+    if not gaps:
+        return x.index_select(0, index)
+    return x.index_select(0, index.clamp_min(0)).masked_fill_((index < 0)[:, None], 0.0)
+
+
 class _Take(torch.autograd.Function):
-    """Rows of ``x`` at ``index``, zeros where it is negative; ``inverse`` undoes it, so its backward is the same
-    gather.
-    """
+    """`take_rows`; ``inverse`` undoes ``index``, so its backward is the same gather."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, index: Tensor, inverse: Tensor, gaps: bool) -> Tensor:
         ctx.save_for_backward(index, inverse)
         ctx.gaps = gaps
-        if not gaps:
-            return x.index_select(0, index)
-        return x.index_select(0, index.clamp_min(0)).masked_fill_((index < 0)[:, None], 0.0)
+        return take_rows(x, index, gaps)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
@@ -39,12 +41,24 @@ class _Take(torch.autograd.Function):
         return _Take.apply(grads[0], inverse, index, ctx.gaps), None, None, None
 
 
-def window_indices(axes: tuple[AxisLayout, ...], batch: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Token of each place in the windows (-1 for padding), and place of each token."""
-    if torch.compiler.is_compiling():
-        return _window_indices(axes, batch, device)
-    with torch.inference_mode(False):  # kept for later calls, which may need gradients
-        return _kept_window_indices(axes, batch, device)
+_kept: dict[tuple[object, ...], tuple[Tensor, Tensor]] = {}
+_KEPT_AT_MOST = 16
+
+
+def window_indices(axes: tuple[AxisLayout, ...], batch: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Token of each place in the windows (-1 for padding), and place of each token, on the device of ``like``."""
+    if torch.compiler.is_compiling() or type(like) is not Tensor:  # traced and fake tensors must not be kept
+        return _window_indices(axes, batch, like.device)
+    key = (axes, batch, like.device)
+    if key not in _kept:
+        with torch.inference_mode(False):  # later calls may need gradients
+            indices = _window_indices(axes, batch, like.device)
+        if type(indices[0]) is not Tensor or (like.is_cuda and torch.cuda.is_current_stream_capturing()):
+            return indices
+        while len(_kept) >= _KEPT_AT_MOST:
+            _kept.pop(next(iter(_kept)))
+        _kept[key] = indices
+    return _kept[key]
 
 
 def _window_indices(axes: tuple[AxisLayout, ...], batch: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -52,25 +66,22 @@ def _window_indices(axes: tuple[AxisLayout, ...], batch: int, device: torch.devi
     return order, inverse_order(order, product([batch, *[axis.grid for axis in axes]]))
 
 
-_kept_window_indices = functools.lru_cache(maxsize=16)(_window_indices)
-
-
 def gather_windows(x: Tensor, axes: tuple[AxisLayout, ...]) -> Tensor:
     """``[B, *grid, *rest]`` to ``[windows, N, *rest]``, group by group (`swinv2.geometry.window_order`); padding is
     0.
     """
-    order, inverse = window_indices(axes, x.shape[0], x.device)
+    order, inverse = window_indices(axes, x.shape[0], x)
     rest = x.shape[1 + len(axes) :]
     rows = x.reshape(inverse.shape[0], -1)
-    return _Take.apply(rows, order, inverse, _padded(axes)).view(-1, product([axis.window for axis in axes]), *rest)
+    return _Take.apply(rows, order, inverse, has_padding(axes)).view(-1, product([axis.window for axis in axes]), *rest)
 
 
 def scatter_windows(groups: Sequence[Tensor], batch: int, axes: tuple[AxisLayout, ...]) -> Tensor:
     """Undo `gather_windows` for the groups' outputs ``[windows, N, *rest]``, in order: ``[B, *grid, *rest]``."""
     rest = groups[0].shape[2:]
     rows = [group.reshape(group.shape[0] * group.shape[1], -1) for group in groups]
-    order, inverse = window_indices(axes, batch, rows[0].device)
-    out = _Take.apply(rows[0] if len(rows) == 1 else torch.cat(rows), inverse, order, _padded(axes))
+    order, inverse = window_indices(axes, batch, rows[0])
+    out = _Take.apply(rows[0] if len(rows) == 1 else torch.cat(rows), inverse, order, has_padding(axes))
     return out.view(batch, *(axis.grid for axis in axes), *rest)
 
 
@@ -108,5 +119,6 @@ def reduce_bias(pairs: Tensor, window: Axes, run_window: Axes) -> Tensor:
     return torch.nn.functional.pad(grad, outside)
 
 
-def _padded(axes: tuple[AxisLayout, ...]) -> bool:
+def has_padding(axes: tuple[AxisLayout, ...]) -> bool:
+    """Whether some window holds padding."""
     return sum([axis.pad for axis in axes]) > 0
