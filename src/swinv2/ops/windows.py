@@ -87,11 +87,11 @@ def scatter_windows(groups: Sequence[Tensor], batch: int, axes: tuple[AxisLayout
 
 def normalise(x: Tensor, scale: Tensor | None = None) -> Tensor:
     """Vectors ``[..., heads, head_dim]`` at unit length (times ``scale`` ``[heads]``), computed in fp32 at least."""
-    compute = at_least_fp32(x.dtype)
-    factor = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=compute).clamp_min(NORM_EPS).reciprocal()
+    wide = x.to(at_least_fp32(x.dtype))
+    factor = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).clamp_min(NORM_EPS).reciprocal()
     if scale is not None:
         factor = factor * scale[:, None]
-    return (x * factor).to(x.dtype)
+    return (wide * factor).to(x.dtype)
 
 
 def expand_bias(table: Tensor, window: Axes, run_window: Axes) -> Tensor:
