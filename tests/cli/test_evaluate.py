@@ -7,6 +7,7 @@ from PIL import Image
 
 from swinv2.checkpoint import native
 from swinv2.data.transforms import eval_transform
+from swinv2.train.folder import RunFolder
 
 
 def judge(weights: Path, photos: Path) -> tuple[float, float]:
@@ -53,9 +54,14 @@ def test_unreadable_files_are_counted_or_refused(swinv2, weights: Path, photos: 
     _, out, err = swinv2(*arguments)
     assert (json.loads(out)["images"], json.loads(out)["skipped"]) == (11, 1)
     assert "0.png" in err
-    strict = swinv2(*arguments, "--data.strict", "true")
-    assert strict.status == 2
-    assert "0.png" in strict.err
+    (photos / "val" / "cat" / "notes.txt").write_text("")
+    (photos / "train" / "cat" / "notes.txt").write_text("")
+    assert json.loads(swinv2(*arguments).out)["skipped"] == 2
+    (photos / "val" / "cat" / "notes.txt").unlink()
+    for option in (["--data.strict", "true"], ["--strict"]):
+        strict = swinv2(*arguments, *option)
+        assert strict.status == 2
+        assert "0.png" in strict.err
 
 
 def test_the_confusion_matrix_on_request_replaces_nothing(swinv2, weights: Path, photos: Path, tmp_path: Path) -> None:
@@ -78,3 +84,60 @@ def test_unknown_classes_and_files_are_refused(swinv2, save_weights, photos: Pat
     other = tmp_path / "other.safetensors"
     other.write_bytes(b"not weights")
     assert swinv2("evaluate", "--weights", other, "--data.path", photos).status == 2
+
+
+def test_a_matrix_of_too_many_classes_is_not_promised(
+    swinv2, weights: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("swinv2.tasks.metrics.MOST_CLASSES_OF_MATRIX", 3)
+    picture = tmp_path / "confusion.png"
+    status, out, err = swinv2("evaluate", "--weights", weights, "--data.path", photos, "--confusion", picture)
+    assert status == 2
+    assert "top1" in out
+    assert "4 classes are too many" in err
+
+
+def test_the_data_must_be_named(swinv2, weights: Path) -> None:
+    status, _, err = swinv2("evaluate", "--weights", weights)
+    assert status == 2
+    assert "there is no data.path" in err
+
+
+def test_class_folders_are_measured_in_part_or_all(swinv2, weights: Path, class_folders) -> None:
+    photos = class_folders()
+    arguments = ("evaluate", "--weights", weights, "--data.path", photos, "--format", "json")
+    part, whole = swinv2(*arguments), swinv2(*arguments, "--split", "all")
+    assert json.loads(part.out)["images"] == 3
+    assert f"the 20% of {photos} that training holds out: --split all measures" in part.err
+    assert json.loads(whole.out)["images"] == 12
+    assert json.loads(whole.out)["top1"] == pytest.approx(judge(weights, photos)[0])
+    assert whole.err == ""
+
+
+def test_the_split_of_training_is_the_default(swinv2, recipe: Path, class_folders, tmp_path: Path) -> None:
+    photos = class_folders(counts={"cat": 10, "dog": 10})
+    division = ("--data.val_fraction", "0.5", "--data.split_seed", "3")
+    assert swinv2("train", recipe, "--data.path", photos, *division, "--out", tmp_path / "run").status == 0
+    best = tmp_path / "run" / "best.safetensors"
+    arguments = ("evaluate", "--weights", best, "--data.path", photos, "--format", "json")
+    default, given = (json.loads(swinv2(*arguments, *options).out) for options in ((), division))
+    assert default == given
+    assert default["images"] == 10
+    assert default["loss"] == pytest.approx(min(row["val_loss"] for row in RunFolder(tmp_path / "run").rows), abs=0.2)
+    assert json.loads(swinv2(*arguments, "--data.val_fraction", "0.1").out)["images"] == 2
+
+
+def test_names_are_the_same_however_accents_are_encoded(swinv2, save_weights, class_folders) -> None:
+    weights = save_weights("cafe\u0301", "$x$")
+    photos = class_folders(counts={"caf\u00e9": 2, "$x$": 2})
+    picture = photos.parent / "confusion.png"
+    arguments = ("--data.path", photos, "--split", "all", "--confusion", picture)
+    assert swinv2("evaluate", "--weights", weights, *arguments).status == 0
+    assert picture.exists()
+
+
+def test_a_single_class_can_be_measured(swinv2, save_weights, class_folders) -> None:
+    photos = class_folders(counts={"cat": 5})
+    status, out, _ = swinv2("evaluate", "--weights", save_weights("cat"), "--data.path", photos, "--split", "all")
+    assert status == 0
+    assert "100.00%" in out

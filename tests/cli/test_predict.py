@@ -1,13 +1,19 @@
 import csv
 import io
 import json
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
+from safetensors.torch import save_file
 
+import swinv2.cli.sheet
 from swinv2.checkpoint import native
+from swinv2.cli.predict import _open
 from swinv2.data.transforms import eval_transform
 
 
@@ -97,9 +103,23 @@ def test_the_sheet_and_the_output_replace_nothing(predict, photos: Path, tmp_pat
     assert predict(*arguments, "--overwrite").status == 0
 
 
-@pytest.mark.parametrize("arguments", [["nothing"], ["--top", "0", "x.png"], ["--workers", "-1", "x.png"]])
-def test_wrong_arguments_are_refused(predict, arguments: list[str]) -> None:
-    assert predict(*arguments).status == 2
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nothing"], "no file, folder or pattern nothing"),
+        (["--top", "0", "{image}"], "'0' is not a whole number above 0"),
+        (["--workers", "-1", "{image}"], "'-1' is not a whole number"),
+        (["--output", "{folder}", "--overwrite", "{image}"], "not a file that can be replaced"),
+        (["--sheet", "/dev/null", "--overwrite", "{image}"], "not a file that can be replaced"),
+        (["--sheet", "{image}/sheet.png", "{image}"], "no folder to write into"),
+    ],
+)
+def test_wrong_arguments_are_refused(predict, photos: Path, arguments: list[str], words: str) -> None:
+    places = {"image": photos / "cat" / "0.png", "folder": photos}
+    status, out, err = predict(*(argument.format(**places) for argument in arguments))
+    assert (status, out) == (2, "")
+    assert words in err
+    assert places["image"].is_file()
 
 
 def test_a_file_without_classes_is_refused(swinv2, photos: Path, tmp_path: Path, weights: Path) -> None:
@@ -107,3 +127,69 @@ def test_a_file_without_classes_is_refused(swinv2, photos: Path, tmp_path: Path,
     status, _, err = swinv2("predict", "--weights", tmp_path / "bare.safetensors", photos)
     assert status == 2
     assert "no classes or no preprocessing" in err
+
+
+def odd_images(folder: Path) -> dict[str, list[Path]]:
+    """The same picture in two files each: one as it should be, one as people have it."""
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 10, 3), dtype=np.uint8)
+    photo, small = Image.fromarray(pixels), Image.new("RGB", (1, 1), (9, 80, 200))
+    gray = photo.convert("L")
+    deep = Image.fromarray(np.asarray(gray).astype(np.uint16) * 257)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pairs = {
+        "rotated": [(photo, {}), (photo.transpose(Image.Transpose.ROTATE_90), {"exif": exif})],
+        "16-bit": [(gray.convert("RGB"), {}), (deep, {})],
+        "palette": [(photo.quantize(16).convert("RGB"), {}), (photo.quantize(16), {})],
+        "tiny": [(small.resize((30, 30)), {}), (small, {})],
+    }
+    for name, pair in pairs.items():
+        for number, (image, options) in enumerate(pair):
+            image.save(folder / f"{name}-{number}.png", **options)
+    return {name: [folder / f"{name}-{number}.png" for number in range(2)] for name in pairs}
+
+
+@pytest.mark.parametrize("kind", ["rotated", "16-bit", "palette", "tiny"])
+def test_odd_images_are_seen_as_they_look(predict, tmp_path: Path, kind: str) -> None:
+    usual, odd = json.loads(predict(*odd_images(tmp_path)[kind], "--format", "json").out)
+    assert [found["name"] for found in odd["classes"]] == [found["name"] for found in usual["classes"]]
+    p = [[found["probability"] for found in each["classes"]] for each in (usual, odd)]
+    assert p[0] == pytest.approx(p[1], abs=1e-4)
+
+
+def test_weights_of_another_library_are_refused(swinv2, photos: Path, tmp_path: Path) -> None:
+    save_file({"conv.weight": torch.zeros(2)}, tmp_path / "other.safetensors")
+    status, _, err = swinv2("predict", "--weights", tmp_path / "other.safetensors", photos)
+    assert status == 2
+    assert "was not written by swinv2" in err
+
+
+def test_files_are_named_as_they_were_given(predict, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A named file needs no extension, and links are followed as in training."""
+    monkeypatch.chdir(photos)
+    (photos / "cat" / "0.png").rename(photos / "scan")
+    (photos / "dog" / "linked").symlink_to(photos / "cat")
+    out = predict("./scan", "scan", "./dog").out
+    assert [line.split()[0] for line in out.splitlines()] == [
+        "./scan",
+        *(f"./dog/{name}.png" for name in ("0", "1", "linked/1", "linked/2")),
+    ]
+
+
+def test_a_folder_of_very_many_files_is_listed_at_once(tmp_path: Path) -> None:
+    for number in range(4000):
+        (tmp_path / f"{number:04d}.png").touch()
+    (tmp_path / "phone.heic").touch()
+    started = time.perf_counter()
+    source = _open([str(tmp_path)], strict=False)
+    assert time.perf_counter() - started < 2
+    assert len(source) == 4000
+    assert source.skipped[0].endswith("phone.heic: not an image by its extension; convert it to JPEG.")
+
+
+def test_the_sheet_holds_thumbnails(predict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    Image.new("RGB", (2000, 1000)).save(tmp_path / "large.png")
+    monkeypatch.setattr(swinv2.cli.sheet, "sheet", lambda images: sizes.extend(i.size for i, _ in images) or Figure())
+    assert predict(tmp_path / "large.png", "--sheet", tmp_path / "sheet.png").status == 0
+    assert sizes == [(300, 150)]

@@ -11,3 +11,10 @@ def test_every_image_has_its_likeliest_classes_below(images: int) -> None:
     assert len(axes) == images
     assert [each.images[0].get_array().shape[0] for each in axes] == [10 + number for number in range(images)]
     assert axes[-1].get_xlabel().splitlines() == ["cat 50.0%", "dog 25.0%", "owl 12.5%"][:CLASSES]
+
+
+def test_names_are_drawn_as_they_are() -> None:
+    figure = sheet([(Image.new("L", (4, 4)), [("$a$ \udcff", 1.0)])])
+    figure.canvas.draw()
+    assert figure.axes[0].get_xlabel() == "$a$ \\udcff 100.0%"
+    assert not figure.axes[0].xaxis.label.get_parse_math()

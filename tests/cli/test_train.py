@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from swinv2.cli.train import _free_folder
 from swinv2.train.folder import RunFolder
 from swinv2.train.recipe import load_recipe
 
@@ -23,7 +24,8 @@ def test_a_recipe_with_overrides_becomes_a_run_folder(swinv2, recipe: Path, phot
     saved = load_recipe(folder.config)
     assert (saved.seed, saved.data.path, saved.trainer.epochs) == (5, str(photos), 2)
     lines = out.splitlines()
-    assert [line.split("  ")[0] for line in lines[:2]] == ["epoch 1/2", "epoch 2/2"]
+    assert lines[0] == "2 classes (cat, dog), 32 + 8 images, on cpu"
+    assert [line.split("  ")[0] for line in lines[1:3]] == ["epoch 1/2", "epoch 2/2"]
     best = max(row["val_top1"] for row in folder.rows)
     assert f"{best:.2%}" in lines[-1]
     assert str(folder.best) in lines[-1]
@@ -39,14 +41,35 @@ def test_the_folder_is_named_after_the_recipe_and_never_taken_twice(
     assert sorted(path.name for path in Path("runs").iterdir()) == ["tiny", "tiny-2"]
 
 
+def test_further_processes_take_the_folder_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    chosen = _free_folder("tiny")
+    chosen.mkdir(parents=True)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert _free_folder("tiny") == chosen
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert _free_folder("tiny") == Path("runs/tiny-2")
+
+
+def test_a_run_without_a_matrix_says_so(
+    swinv2, recipe: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("swinv2.tasks.metrics.MOST_CLASSES_OF_MATRIX", 1)
+    assert "no confusion.png" in swinv2("train", recipe, "--data.path", photos, "--out", tmp_path / "run").out
+
+
 def test_skipped_files_are_counted(swinv2, recipe: Path, photos: Path, tmp_path: Path) -> None:
     (photos / "cat" / "notes.txt").write_text("")
     (photos / "cat" / "broken.png").write_bytes(b"")
     _, out, _ = swinv2("train", recipe, "--data.path", photos, "--out", tmp_path / "run")
     assert f"skipped 2 files: see {tmp_path / 'run' / 'skipped.txt'}" in out
-    strict = swinv2("train", recipe, "--data.path", photos, "--data.strict", "true", "--out", tmp_path / "strict")
-    assert strict.status == 2
-    assert "notes.txt" in strict.err
+    for option in (["--data.strict", "true"], ["--strict"]):
+        strict = swinv2("train", recipe, "--data.path", photos, *option, "--out", tmp_path / "strict")
+        assert strict.status == 2
+        assert "notes.txt" in strict.err
+    (photos / "cat" / "notes.txt").unlink()
+    (photos / "cat" / "broken.png").unlink()
+    assert swinv2("train", "--resume", tmp_path / "run", "--strict").status == 0
 
 
 def test_resume_goes_on_with_more_epochs_and_nothing_else(swinv2, recipe: Path, photos: Path, tmp_path: Path) -> None:
@@ -65,16 +88,19 @@ def test_resume_goes_on_with_more_epochs_and_nothing_else(swinv2, recipe: Path, 
     [
         (["{recipe}", "--data.path", "{tmp}/none"], "none"),
         (["{tmp}/none.yaml"], "none.yaml is not a file"),
-        (["{recipe}", "--model.name", "swinv2_nono"], "nearest is 'swinv2_nano'"),
-        (["{recipe}", "--model.window_size", "0"], "window_size"),
-        (["{recipe}", "--model.overrides.num_heads", "[3, 3]"], "heads"),
+        (["{recipe}", "--data.path", "{photos}", "--model.name", "swinv2_nono"], "nearest is 'swinv2_nano'"),
+        (["{recipe}", "--data.path", "{photos}", "--model.window_size", "0"], "window_size"),
+        (["{recipe}", "--data.path", "{photos}", "--model.overrides.num_heads", "[3, 3]"], "heads"),
         (["{recipe}", "--data.path", "{photos}", "--out", "{photos}"], "exists"),
         (["{recipe}", "--trainer.epochs", "two"], "trainer.epochs"),
         (["{recipe}", "--tariner.epochs", "2"], "--tariner.epochs"),
         (["{recipe}", "--data.path", "{photos}/cat"], "class folders"),
         (["{recipe}", "--data.path", "{tmp}/single"], "single class 'cat'"),
         (["{recipe}", "--data.path", "{tmp}/hollow"], "empty has no images"),
+        (["{recipe}"], "there is no data.path"),
+        (["--data.path", "{photos}"], "recipes/folder_nano.yaml"),
         (["--resume", "{tmp}"], "config.yaml is not a file"),
+        (["--resume", "{tmp}/typo"], "there is no run folder"),
         (["{recipe}", "--resume", "{tmp}"], "leave out --out and the recipe"),
     ],
 )

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from swinv2.data.image import UnreadableImage, read_image
+from swinv2.data.image import UnreadableImage, left_out, read_image
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -151,6 +153,34 @@ def test_damaged_file_is_named_in_one_sentence(tmp_path: Path, name: str) -> Non
     assert message.startswith(f"{tmp_path / name}: ")
     assert "\n" not in message
     assert " at 0x" not in message
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.ENOMEM, errno.ESTALE])
+def test_trouble_of_the_machine_is_not_blamed_on_the_file(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(OSError, match=r"photo\.png") as caught:
+        read_image("photo.png")
+    assert caught.value.errno == number
+
+
+def test_missing_memory_is_not_blamed_on_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(MemoryError):
+        read_image("photo.png")
+
+
+@pytest.mark.parametrize("name", ["photo.heic", "photo.HEIF"])
+def test_heic_is_to_be_converted(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"\0\0\0\x18ftypheic")
+    with pytest.raises(UnreadableImage, match=r"; convert it to JPEG\.$"):
+        read_image(tmp_path / name)
+    assert left_out(name) == f"{name}: not an image by its extension; convert it to JPEG."
 
 
 def test_missing_file_and_folder_are_unreadable(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,9 @@ MakeFolders = Callable[..., Path]
 
 
 def digits(count: int = 10) -> Samples:
-    return Samples(subset(open_split(DataOptions(), "val"), range(count)), train_transform(AugmentOptions(), GRAY), 1)
+    return Samples(
+        subset(open_split(DataOptions(path="digits"), "val"), range(count)), train_transform(AugmentOptions(), GRAY), 1
+    )
 
 
 def epoch(loader: Loader, number: int = 0) -> list[Batch]:
@@ -209,6 +212,17 @@ def test_wrong_channels_stop_with_one_sentence(class_folders: MakeFolders, worke
     source = open_split(DataOptions(path=str(class_folders())), "train")
     samples = Samples(source, eval_transform(COLOUR), channels=4)
     with pytest.raises(ValueError, match=r"^\S+\.png has no transparency [^\n]+$"):
+        epoch(make_loader(samples, batch_size=7, shuffle=False, workers=workers))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_trouble_of_the_machine_stops_with_one_sentence(monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files", "photo.png")
+
+    samples = digits()
+    monkeypatch.setattr(type(samples.source), "image", fail)
+    with pytest.raises(OSError, match=r"^\[Errno 24\] Too many open files: 'photo\.png'$"):
         epoch(make_loader(samples, batch_size=7, shuffle=False, workers=workers))
 
 

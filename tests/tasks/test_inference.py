@@ -19,11 +19,12 @@ def test_rank_of_a_single_class_is_certain() -> None:
 
 def test_infer_uses_evaluation_mode_and_keeps_no_graph() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.9), nn.Linear(4, 2)).train().bfloat16()
-    images = torch.ones(3, 1, 2, 2, dtype=torch.bfloat16)
+    """Images become the model's dtype."""
+    images = torch.ones(3, 1, 2, 2)
     none = torch.empty(0, dtype=torch.long)
     batches = [Batch(images, none, torch.arange(3), ()), Batch(torch.empty(0), none, none, ("a.png: broken",))]
     (_, logits), (skipping, nothing) = infer(model, batches, torch.device("cpu"))
-    expected = nn.functional.linear(images.flatten(1), model[2].weight, model[2].bias)
+    expected = nn.functional.linear(images.flatten(1).bfloat16(), model[2].weight, model[2].bias)
     assert logits.dtype == torch.float32
     assert not logits.requires_grad
     torch.testing.assert_close(logits, expected.float())

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from swinv2.tasks.metrics import ClassificationMetrics
+from swinv2.tasks.metrics import MOST_CLASSES_OF_MATRIX, ClassificationMetrics
 
 
 def test_metrics_of_uneven_batches_are_those_of_all_images() -> None:
@@ -47,3 +47,27 @@ def test_half_precision_logits_are_judged_in_fp32() -> None:
     metrics = ClassificationMetrics(5)
     metrics.update(logits, labels)
     assert metrics.scalars()["loss"] == pytest.approx(F.cross_entropy(logits.double(), labels).item(), rel=1e-5)
+
+
+def test_a_single_class_is_always_right() -> None:
+    metrics = ClassificationMetrics(1)
+    metrics.update(torch.tensor([[3.0], [-2.0]]), torch.tensor([0, 0]))
+    assert metrics.scalars() == {"loss": 0.0, "top1": 1.0, "top5": 1.0}
+    assert metrics.matrix().tolist() == [[2]]
+
+
+def test_there_is_no_matrix_of_very_many_classes() -> None:
+    metrics = ClassificationMetrics(MOST_CLASSES_OF_MATRIX + 1)
+    metrics.update(torch.zeros(1, MOST_CLASSES_OF_MATRIX + 1), torch.tensor([0]))
+    metrics.reset()
+    assert metrics.matrix() is None
+    assert ClassificationMetrics(MOST_CLASSES_OF_MATRIX).matrix() is not None
+
+
+def test_images_are_counted_and_a_loss_that_is_no_number_shows() -> None:
+    metrics = ClassificationMetrics(2)
+    metrics.update(torch.empty(0), torch.empty(0, dtype=torch.long))
+    assert metrics.images() == 0
+    metrics.update(torch.tensor([[float("nan"), 0.0], [0.0, 0.0]]), torch.tensor([0, 1]))
+    assert metrics.images() == 2
+    assert metrics.scalars()["loss"] != metrics.scalars()["loss"]

@@ -40,6 +40,11 @@ def test_an_epoch_has_one_row_the_latest(folder: RunFolder) -> None:
     assert [(r["epoch"], r["val_loss"]) for r in RunFolder(folder.path).rows] == [(1, 0.25), (2, 1.0), (3, 0.25)]
 
 
+def test_any_file_name_can_be_listed(folder: RunFolder) -> None:
+    folder.list_skipped(["caf\u00e9.png: broken.", "\udcff.png: broken."])
+    assert folder.read_skipped() == ["caf\u00e9.png: broken.", "\\udcff.png: broken."]
+
+
 def test_curves_are_redrawn_with_every_row(folder: RunFolder) -> None:
     before = folder.curves_picture.read_bytes()
     folder.record(row(1))

@@ -39,3 +39,13 @@ def test_confusion_fits_any_number_of_classes(classes: int, tmp_path: Path) -> N
     with Image.open(tmp_path / "confusion.png") as image:
         assert max(image.size) < 2500
     assert len(figure.axes[0].texts) == (classes if classes <= NAMED_CLASSES else 0)
+
+
+def test_names_are_drawn_as_they_are(tmp_path: Path) -> None:
+    """A dollar is no mathematics, and bytes that are no text are shown as such."""
+    names = ["$5 bill", "$\\frac$", "caf\u00e9 \udcff"]
+    figure = confusion(torch.eye(3, dtype=torch.long), names, "top-1 of $x_1$")
+    save(figure, tmp_path / "confusion.png")
+    labels = [*figure.axes[0].get_xticklabels(), *figure.axes[0].get_yticklabels()]
+    assert not any(text.get_parse_math() for text in (*labels, figure.axes[0].title))
+    assert [text.get_text() for text in labels[:3]] == ["$5 bill", "$\\frac$", "caf\u00e9 \\udcff"]

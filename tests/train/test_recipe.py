@@ -3,8 +3,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from swinv2.data.options import AugmentOptions, DataOptions
+from swinv2.data.transforms import eval_transform, mixing, train_transform
+from swinv2.train.optim import optimise
 from swinv2.train.options import ClassifyRecipe, ModelOptions, TrainerOptions
 from swinv2.train.recipe import changes, dump_recipe, load_recipe
 from swinv2.train.run import build_model
@@ -28,9 +31,21 @@ def test_a_recipe_survives_its_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_of_the_repository_can_be_built(path: Path) -> None:
+    """Model, transforms, mixing and optimiser: one step on one made-up image."""
     recipe = load_recipe(path)
-    images = torch.zeros(1, len(recipe.preprocessing.mean), *recipe.model.size)
-    assert build_model(recipe, classes=10)(images).shape == (1, 10)
+    preprocessing = recipe.preprocessing.at(recipe.model.size)
+    photo = Image.new({1: "L", 3: "RGB"}[preprocessing.channels], (50, 40))
+    transforms = (train_transform(recipe.augment, preprocessing), eval_transform(preprocessing))
+    images, labels = torch.stack([transform(photo) for transform in transforms]), torch.tensor([3, 7])
+    mix = mixing(recipe.augment, 10)
+    images, targets = mix(images, labels) if mix else (images, labels)
+    model = build_model(recipe, classes=10)
+    made = optimise(model, recipe=recipe, total_steps=100)
+    before = model.head.weight.clone()
+    torch.nn.functional.cross_entropy(model(images), targets).backward()
+    made["optimizer"].step()
+    assert model.head.weight.shape == (10, model.num_features)
+    assert not torch.equal(model.head.weight, before)
 
 
 def test_small_numbers_are_numbers(tmp_path: Path) -> None:

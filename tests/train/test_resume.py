@@ -70,14 +70,27 @@ def assert_same_end(resumed: RunFolder, whole: RunFolder) -> None:
     assert [[row[c] for c in columns] for row in resumed.rows] == [[row[c] for c in columns] for row in whole.rows]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize(
-    ("step", "validated"), [(2, [2]), (6, [4]), (8, [4, 8])], ids=["epoch-1", "epoch-2", "its-end"]
+    ("step", "validated", "workers", "accumulate"),
+    [
+        *((2, [2], workers, 1) for workers in (0, 2)),
+        *((6, [4], workers, 1) for workers in (0, 2)),
+        (8, [4, 8], 0, 1),
+        (1, [1], 0, 2),
+        (5, [2], 0, 3),
+    ],
 )
 def test_ctrl_c_and_resume_end_where_an_undisturbed_run_does(
-    tiny: Tiny, tmp_path: Path, at_step: Callable[..., None], step: int, validated: list[int], workers: int
+    tiny: Tiny,
+    tmp_path: Path,
+    at_step: Callable[..., None],
+    step: int,
+    validated: list[int],
+    workers: int,
+    accumulate: int,
 ) -> None:
-    recipe = tiny(data={"workers": workers})
+    """Accumulated batches make one step, at whose end training stops; the last step of an epoch may have fewer."""
+    recipe = tiny(data={"workers": workers}, trainer={"accumulate": accumulate, "batch_size": 8 * accumulate})
     whole = train(recipe, tmp_path / "whole", say=quiet)
     at_step(step, press_ctrl_c)
     with pytest.raises(KeyboardInterrupt, match=r"swinv2 train --resume .*run"):
@@ -186,3 +199,42 @@ def test_random_generators_are_restored_from_what_torch_load_allows(tmp_path: Pa
     drawn = draw()
     restore_generators(torch.load(tmp_path / "states", weights_only=True))
     assert draw() == drawn
+
+
+def test_generators_of_devices_that_are_gone_are_passed_over() -> None:
+    states = collect_generators()
+    states["cuda"] = [torch.zeros(16, dtype=torch.uint8)] * (torch.cuda.device_count() + 1)
+    states["cuda"][: torch.cuda.device_count()] = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    restore_generators(states)
+
+
+def test_an_error_after_ctrl_c_is_not_swallowed(tiny: Tiny, tmp_path: Path, at_step: Callable[..., None]) -> None:
+    def both() -> None:
+        press_ctrl_c()
+        fail()
+
+    at_step(6, both)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        train(tiny(), tmp_path / "run", say=quiet)
+
+
+def test_workers_that_hear_ctrl_c_as_well_are_no_error(
+    tiny: Tiny, tmp_path: Path, at_step: Callable[..., None]
+) -> None:
+    def both() -> None:
+        press_ctrl_c()
+        raise RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly")
+
+    at_step(6, both)
+    with pytest.raises(KeyboardInterrupt, match="--resume"):
+        train(tiny(), tmp_path / "run", say=quiet)
+
+
+def test_data_of_other_classes_cannot_be_resumed_on(tiny: Tiny, photos: Path, tmp_path: Path) -> None:
+    folder = train(tiny(trainer={"epochs": 1}), tmp_path / "run", say=quiet)
+    before = [path.read_bytes() for path in (folder.last, folder.config)]
+    (photos / "cat").rename(photos / "emu")
+    with pytest.raises(ValueError, match="differ in cat, emu: resume") as caught:
+        train(tiny(), tmp_path / "run", resume=True, say=quiet)
+    assert "\n" not in str(caught.value)
+    assert [path.read_bytes() for path in (folder.last, folder.config)] == before

@@ -1,9 +1,11 @@
 import csv
+import io
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,14 +15,21 @@ from swinv2.checkpoint import native
 from swinv2.data.loading import Samples, make_loader
 from swinv2.data.sources import open_split
 from swinv2.data.transforms import eval_transform
+from swinv2.tasks.classify import ClassificationTask, Diverged
 from swinv2.tasks.inference import infer
 from swinv2.tasks.metrics import ClassificationMetrics
 from swinv2.train.folder import RunFolder
 from swinv2.train.options import ClassifyRecipe
 from swinv2.train.recipe import load_recipe
-from swinv2.train.run import train
+from swinv2.train.resume import WholeCheckpoints
+from swinv2.train.run import batches_of_epoch, train
 
 Tiny = Callable[..., ClassifyRecipe]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 def quiet(line: str) -> None:
@@ -62,8 +71,9 @@ def test_a_run_leaves_everything(tiny: Tiny, tmp_path: Path) -> None:
     assert [(row["epoch"], row["step"]) for row in rows] == [("1", "4"), ("2", "8"), ("3", "12")]
     assert all(float(cell) >= 0 for row in rows for cell in row.values())
     assert float(rows[2]["train_loss"]) < float(rows[0]["train_loss"])
-    assert len(lines) == 3
-    assert lines[2].startswith("epoch 3/3  train loss ")
+    assert len(lines) == 4
+    assert lines[0] == "2 classes (cat, dog), 32 + 8 images, on cpu"
+    assert lines[3].startswith("epoch 3/3  train loss ")
     assert native.load(folder.best).classes == ("cat", "dog")
     assert list(folder.tensorboard.glob("events.*"))
 
@@ -160,9 +170,12 @@ def test_batches_without_a_readable_image_are_passed_over(tiny: Tiny, photos: Pa
 def test_a_terminal_shows_progress_that_counts_from_1(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "stderr", SimpleNamespace(isatty=lambda: True, write=len, flush=lambda: None))
-    train(tiny(trainer={"epochs": 2}), tmp_path / "run", say=quiet)
-    shown = capsys.readouterr().out
+    """The bar is drawn on standard error; the log still goes where standard output goes."""
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    train(tiny(trainer={"epochs": 2}), tmp_path / "run")
+    shown = terminal.getvalue()
+    assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()[1:]] == ["epoch 1/2", "epoch 2/2"]
     assert "epoch 2/2" in shown
     assert "train_loss" in shown
     assert "v_num" not in shown
@@ -186,6 +199,7 @@ def test_an_existing_folder_is_refused_and_left_alone(tiny: Tiny, tmp_path: Path
     ("groups", "words"),
     [
         ({"model": {"name": "swinv2_nono"}}, "nearest is 'swinv2_nano'"),
+        ({"model": {"name": "swinv2_video_tiny"}}, "swinv2_video_tiny is a model of videos"),
         ({"data": {"path": "nowhere"}}, "nowhere"),
         pytest.param(
             {"trainer": {"accelerator": "gpu"}},
@@ -199,8 +213,141 @@ def test_impossible_recipes_are_refused(tiny: Tiny, tmp_path: Path, groups: dict
     with pytest.raises(ValueError, match=words) as caught:
         train(tiny(**groups), tmp_path / "run", say=quiet)
     assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_batch_larger_than_the_data_is_one_step(tiny: Tiny, tmp_path: Path) -> None:
     folder = train(tiny(trainer={"batch_size": 64}), tmp_path / "run", say=quiet)
     assert [row["step"] for row in folder.rows] == [1, 2, 3]
+
+
+def test_a_folder_of_something_else_is_not_said_to_be_resumable(tiny: Tiny, tmp_path: Path) -> None:
+    train(tiny(trainer={"epochs": 1}), tmp_path / "done", say=quiet)
+    (tmp_path / "other").mkdir()
+    for name, resumable in (("done", True), ("other", False)):
+        with pytest.raises(ValueError, match="choose another --out") as caught:
+            train(tiny(), tmp_path / name, say=quiet)
+        assert ("--resume" in str(caught.value)) == resumable
+
+
+def test_a_start_that_fails_at_the_first_batch_can_be_made_again(tiny: Tiny, photos: Path, tmp_path: Path) -> None:
+    broken = photos / "cat" / "broken.png"
+    broken.write_bytes(b"")
+    recipe = tiny(data={"strict": True}, trainer={"epochs": 1, "batch_size": 33})
+    with pytest.raises(ValueError, match=r"broken\.png"):
+        train(recipe, tmp_path / "run", say=quiet)
+    broken.unlink()
+    assert train(recipe, tmp_path / "run", say=quiet).last.exists()
+
+
+@pytest.mark.parametrize(("folder", "part"), [("train", "training"), ("val", "validation")])
+def test_an_epoch_on_nothing_is_an_error(
+    tiny: Tiny, class_folders: Callable[..., Path], tmp_path: Path, folder: str, part: str
+) -> None:
+    class_folders("parts/train", {"cat": 4, "dog": 4})
+    root = class_folders("parts/val", {"cat": 2, "dog": 2}).parent
+    for path in (root / folder).rglob("*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match=f"none of the {part} images can be read"):
+        train(tiny(data={"path": str(root)}), tmp_path / "run", say=quiet)
+    assert not (tmp_path / "run" / "best.safetensors").exists()
+
+
+def break_loss(monkeypatch: pytest.MonkeyPatch, from_call: int, method: str) -> None:
+    """Make the model's outputs infinite from a call of a step on."""
+    original, calls = getattr(ClassificationTask, method), []
+
+    def wrapped(self: ClassificationTask, *arguments: object) -> object:
+        calls.append(0)
+        if len(calls) == from_call:
+            self.model.register_forward_hook(lambda *_: torch.full_like(_[2], torch.inf))
+        return original(self, *arguments)
+
+    monkeypatch.setattr(ClassificationTask, method, wrapped)
+
+
+@pytest.mark.parametrize(("method", "step"), [("training_step", 5), ("validation_step", 8)])
+def test_a_loss_that_is_no_number_ends_training_and_spares_the_checkpoints(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, step: int
+) -> None:
+    break_loss(monkeypatch, {"training_step": 6, "validation_step": 2}[method], method)
+    with pytest.raises(Diverged, match=rf"the loss is nan at step {step}: lower optimizer\.base_lr"):
+        train(tiny(), tmp_path / "run", say=quiet)
+    folder = RunFolder(tmp_path / "run")
+    assert [row["epoch"] for row in folder.rows] == [1]
+    assert torch.load(folder.last, weights_only=True)["global_step"] == 4
+    assert all(tensor.isfinite().all() for tensor in load_file(folder.best).values())
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a full disk, where torch has written a part."""
+    save, seen = torch.save, []
+
+    def fill_the_disk(checkpoint: object, file: io.BufferedWriter) -> None:
+        if len(seen) == 2:
+            file.write(b"some")
+            raise RuntimeError("PytorchStreamWriter failed writing file data/1: file write failed\nframe #0")
+        save(checkpoint, file)
+        seen.append(folder.last.read_bytes() if folder.last.exists() else b"")
+
+    folder = RunFolder(tmp_path / "run")
+    monkeypatch.setattr(torch, "save", fill_the_disk)
+    with pytest.raises(OSError, match="make room") as caught:
+        train(tiny(), folder.path, say=quiet)
+    assert "\n" not in str(caught.value)
+    assert torch.load(folder.last, weights_only=True)["global_step"] == 8
+    assert [path.name for path in folder.last.parent.iterdir()] == ["last.ckpt"]
+    monkeypatch.undo()
+    assert [row["epoch"] for row in train(tiny(), folder.path, resume=True, say=quiet).rows] == [1, 2, 3]
+
+
+def test_checkpoints_are_written_beside_their_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not in the temporary folder, which may be another disk."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))
+    WholeCheckpoints().save_checkpoint({"epoch": 1}, tmp_path / "run" / "last.ckpt")
+    assert torch.load(tmp_path / "run" / "last.ckpt", weights_only=True) == {"epoch": 1}
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_gradients_are_clipped(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+    norms = []
+
+    def measure(self: ClassificationTask, *_: object) -> None:
+        norms.append(torch.cat([p.grad.flatten() for p in self.parameters() if p.grad is not None]).norm().item())
+
+    monkeypatch.setattr(ClassificationTask, "on_train_batch_end", measure)
+    options = {"trainer": {"epochs": 1, "precision": precision}}
+    train(tiny(**options, optimizer={"clip_norm": 1e-3}), tmp_path / "clipped", say=quiet)
+    assert norms == pytest.approx([1e-3] * 4, rel=0.01)
+    norms.clear()
+    train(tiny(**options, optimizer={"clip_norm": None}), tmp_path / "free", say=quiet)
+    assert min(norms) > 2e-3
+
+
+def test_weights_trained_in_bf16_can_be_used(tiny: Tiny, tmp_path: Path) -> None:
+    folder = train(tiny(trainer={"epochs": 1, "precision": "bf16-true"}), tmp_path / "run", say=quiet)
+    assert all(tensor.dtype == torch.bfloat16 for tensor in load_file(folder.best).values())
+    assert validate(folder)["loss"] == pytest.approx(folder.rows[0]["val_loss"], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("images", "batch_size", "processes", "batches"),
+    [(100, 32, 1, (3, True)), (20, 32, 1, (1, False)), (95, 16, 2, (3, True)), (100, 64, 2, (1, False))],
+)
+def test_every_process_has_a_batch(images: int, batch_size: int, processes: int, batches: tuple[int, bool]) -> None:
+    """Two processes that share 100 images have 50 each: less than a batch of 64, which they must not drop."""
+    assert batches_of_epoch(images, batch_size, processes) == batches
+
+
+def test_training_needs_no_command_line() -> None:
+    code = "import sys; sys.modules['jsonargparse'] = None; import swinv2.train.run"
+    assert subprocess.run([sys.executable, "-c", code], env={**os.environ}, check=False).returncode == 0
+
+
+def test_more_classes_than_a_matrix_can_show(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("swinv2.tasks.metrics.MOST_CLASSES_OF_MATRIX", 1)
+    folder = train(tiny(trainer={"epochs": 1}), tmp_path / "run", say=quiet)
+    assert folder.best.exists()
+    assert not folder.confusion_picture.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -22,7 +23,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb and return the exit status: 0, 2 for wrong input, 130 for Ctrl-C, 141 for a closed pipe."""
     chosen = _parser().parse_args(arguments)
     try:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
         importlib.import_module(f"swinv2.cli.{chosen.verb}").main(chosen.arguments)
+        sys.stdout.flush()
     except BrokenPipeError:  # as in `swinv2 models | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

@@ -3,69 +3,92 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unicodedata import normalize
 
-from jsonargparse import ArgumentParser, Namespace
-
-from swinv2.cli.output import add_output_options, emit, refuse_existing, remark, table
+from swinv2.cli.output import add_output_options, check_targets, emit, remark, table
 from swinv2.data.options import DataOptions
 from swinv2.train.recipe import parse
 
 if TYPE_CHECKING:
+    from jsonargparse import Namespace
     from torch import Tensor
 
     from swinv2.cli.weights import Classifier
     from swinv2.data.sources import ImageSource
     from swinv2.tasks.metrics import ClassificationMetrics
 
+DIVISION = ("val_fraction", "split_seed")
+"""What training tells of how it held images out."""
+
 
 def main(arguments: Sequence[str]) -> None:
     """Run the verb."""
-    options = _read(arguments)
-    refuse_existing([options.output, options.confusion], options.overwrite)
+    options = _read(arguments, {})
+    check_targets([options.output, options.confusion], options.overwrite)
     from swinv2.cli.weights import Classifier
     from swinv2.data.sources import open_split
+    from swinv2.data.sources.base import Subset
     from swinv2.train.plots import confusion, save
 
     classifier = Classifier.load(options.weights)
+    options = _read(arguments, classifier.extra)
     source = open_split(options.data, options.split)
     labels = _labels(source, classifier, options)
-    metrics, skipped = _measure(classifier, source, labels, options)
+    metrics, unreadable = _measure(classifier, source, labels, options)
+    skipped = [*source.skipped, *unreadable]
     results = {"weights": str(options.weights), "data": options.data.path, "split": options.split}
-    results |= {"images": len(source) - len(skipped), "skipped": len(skipped), **metrics.scalars()}
+    results |= {"images": metrics.images(), "skipped": len(skipped), **metrics.scalars()}
     emit(json.dumps(results, indent=2) if options.format == "json" else _table(results), options.output)
-    for line in (*source.skipped, *skipped):
+    for line in skipped:
         remark(f"skipped {line}")
+    if options.split == "val" and isinstance(source, Subset):
+        share = f"{options.data.val_fraction:.0%} of {options.data.path} that training holds out"
+        remark(f"these are the {share}: --split all measures all of it")
     if options.confusion:
-        save(confusion(metrics.matrix(), classifier.classes, f"top-1 {results['top1']:.2%}"), options.confusion)
+        counts = metrics.matrix()
+        if counts is None:
+            raise ValueError(
+                f"no {options.confusion} was drawn: {len(classifier.classes)} classes are too many to see."
+            )
+        save(confusion(counts, classifier.classes, f"top-1 {results['top1']:.2%}"), options.confusion)
         remark(f"wrote {options.confusion}")
 
 
-def _read(arguments: Sequence[str]) -> Namespace:
+def _read(arguments: Sequence[str], trained: Mapping[str, str]) -> Namespace:
+    """The options; what training says of its split stands where none is given."""
+    from jsonargparse import ArgumentParser
+
     parser = ArgumentParser(prog="swinv2 evaluate", description="Measure a weights file.", exit_on_error=False)
     parser.add_argument("--weights", type=Path, required=True, metavar="FILE", help="file that training wrote")
-    parser.add_argument("--split", choices=("val", "train"), default="val", help="part of the data")
+    parser.add_argument("--split", choices=("val", "train", "all"), default="val", help="part of the data")
     parser.add_argument("--batch-size", type=int, default=64, help="images at once")
+    parser.add_argument("--strict", action="store_true", help="the same as --data.strict true")
     parser.add_argument("--confusion", type=Path | None, metavar="PNG", help="draw the confusion matrix there")
     add_output_options(parser, ("table", "json"))
     parser.add_class_arguments(DataOptions, "data")
-    return parse(parser, arguments)
+    parser.set_defaults({f"data.{name}": json.loads(trained[name]) for name in DIVISION if name in trained})
+    options = parse(parser, arguments)
+    if options.strict:
+        options.data = replace(options.data, strict=True)
+    return options
 
 
 def _labels(source: ImageSource, classifier: Classifier, options: Namespace) -> Tensor:
-    """The model's label of each of the data's labels, by class name."""
+    """The model's label of each of the data's labels, by class name, however its accents are encoded."""
     import torch
 
-    known = {name: label for label, name in enumerate(classifier.classes)}
+    known = {normalize("NFC", name): label for label, name in enumerate(classifier.classes)}
     for name in source.classes:
-        if name not in known:
+        if normalize("NFC", name) not in known:
             raise ValueError(
                 f"{options.weights} does not know class {name!r} of {options.data.path}: "
                 f"it tells {len(known)} classes apart, the first being {classifier.classes[0]!r}."
             )
-    return torch.tensor([known[name] for name in source.classes])
+    return torch.tensor([known[normalize("NFC", name)] for name in source.classes])
 
 
 def _measure(

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from swinv2.cli.output import add_output_options, emit, refuse_existing, table
+from swinv2.cli.output import add_output_options, check_targets, emit, table
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -16,7 +16,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("pattern", nargs="?", default="*", help="a shell pattern such as 'swinv2_*'")
     add_output_options(parser, ("table", "json"))
     options = parser.parse_args(arguments)
-    refuse_existing([options.output], options.overwrite)
+    check_targets([options.output], options.overwrite)
     models = _models(options.pattern)
     emit(json.dumps(models, indent=2) if options.format == "json" else _table(models), options.output)
 

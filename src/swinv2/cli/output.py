@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,20 +18,27 @@ def add_output_options(parser: argparse.ArgumentParser, formats: Sequence[str]) 
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
 
 
-def refuse_existing(paths: Iterable[Path | None], overwrite: bool) -> None:
-    """ValueError if one of the files to write exists and may not be replaced."""
+def check_targets(paths: Iterable[Path | None], overwrite: bool) -> None:
+    """ValueError if one of the files cannot be written, or exists and may not be replaced: before the work is done."""
     for path in paths:
-        if path is not None and path.exists() and not overwrite:
+        if path is None:
+            continue
+        if path.exists() and not path.is_file():
+            raise ValueError(f"{path} is not a file that can be replaced: choose another name.")
+        if path.exists() and not overwrite:
             raise ValueError(f"{path} exists: choose another name, or add --overwrite.")
+        folder = next(each for each in path.absolute().parents if each.exists())
+        if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+            raise ValueError(f"{path} cannot be written, as {folder} is no folder to write into: choose another name.")
 
 
 def emit(text: str, output: Path | None) -> None:
     """Print the result, or write it and say where."""
     if output is None:
-        print(text.rstrip("\n"))
+        print(text.rstrip("\n"), flush=True)
         return
     with written_aside(output) as draft:
-        draft.write_text(text.rstrip("\n") + "\n")
+        draft.write_text(text.rstrip("\n") + "\n", encoding="utf-8", errors="backslashreplace")
     remark(f"wrote {output}")
 
 

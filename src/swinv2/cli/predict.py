@@ -7,13 +7,16 @@ import csv
 import glob
 import io
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from swinv2.cli.output import add_output_options, emit, refuse_existing, remark, table
+from swinv2.cli.output import add_output_options, check_targets, emit, remark, table
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from swinv2.cli.weights import Classifier
     from swinv2.data.sources import ImageSource
     from swinv2.tasks.inference import Ranking
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str]) -> None:
     """Run the verb."""
     options = _parser().parse_args(arguments)
-    refuse_existing([options.output, options.sheet], options.overwrite)
+    check_targets([options.output, options.sheet], options.overwrite)
     source = _open(options.images, options.strict)
     from swinv2.cli.weights import Classifier
 
@@ -46,11 +49,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--weights", type=Path, required=True, metavar="FILE", help="file that training wrote")
     parser.add_argument("--top", type=_positive, default=5, metavar="N", help="classes for each image (default: 5)")
     parser.add_argument("--batch-size", type=_positive, default=32, metavar="N", help="images at once (default: 32)")
-    parser.add_argument("--workers", type=int, default=0, metavar="N", help="processes that read images (default: 0)")
+    parser.add_argument(
+        "--workers", type=_whole, default=0, metavar="N", help="processes that read images (default: 0)"
+    )
     parser.add_argument("--strict", action="store_true", help="stop at a file that is no readable image")
     parser.add_argument("--sheet", type=Path, metavar="PNG", help="draw the images with their classes there")
     add_output_options(parser, tuple(FORMATS))
     return parser
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
 
 
 def _positive(text: str) -> int:
@@ -61,31 +72,31 @@ def _positive(text: str) -> int:
 
 def _open(patterns: Sequence[str], strict: bool) -> ImageSource:
     """The files that were named, once each and in that order; from folders, only those with an image's extension."""
-    from swinv2.data.image import EXTENSIONS, UnreadableImage
+    from swinv2.data.image import UnreadableImage, is_image_name, left_out
     from swinv2.data.sources.folder import Folder
 
-    files = {path: None for pattern in patterns for path in _expand(pattern)}
-    images = [path for path in files if path.suffix.lower() in EXTENSIONS or str(path) in patterns]
-    skipped = [f"{path}: not an image file, by its extension." for path in files if path not in set(images)]
+    named = {os.path.abspath(pattern) for pattern in patterns}
+    files: dict[str, str] = {}
+    for pattern in patterns:
+        for file in _expand(pattern):
+            files.setdefault(os.path.abspath(file), file)
+    images = [file for place, file in files.items() if is_image_name(file) or place in named]
+    skipped = [left_out(file) for place, file in files.items() if not is_image_name(file) and place not in named]
     if strict and skipped:
         raise UnreadableImage(skipped[0])
     if not images:
         raise ValueError(f"{patterns[0]} holds no images: give image files, a folder of them, or a quoted pattern.")
-    return Folder(classes=("unknown",), labels=[0] * len(images), skipped=tuple(skipped), paths=list(map(str, images)))
+    return Folder(classes=("unknown",), labels=[0] * len(images), skipped=tuple(skipped), paths=images)
 
 
-def _expand(pattern: str) -> Iterator[Path]:
-    found = [Path(pattern)] if Path(pattern).exists() else sorted(map(Path, glob.glob(pattern, recursive=True)))
+def _expand(pattern: str) -> Iterator[str]:
+    from swinv2.data.sources.folder import files_below
+
+    found = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern, recursive=True))
     if not found:
         raise ValueError(f"there is no file, folder or pattern {pattern}: check the path.")
     for path in found:
-        yield from sorted(_visible_files(path)) if path.is_dir() else [path]
-
-
-def _visible_files(folder: Path) -> Iterator[Path]:
-    for path in folder.rglob("*"):
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
-            yield path
+        yield from files_below(path) if os.path.isdir(path) else [path]
 
 
 def _predict(
@@ -110,8 +121,15 @@ def _draw_sheet(source: ImageSource, rankings: dict[int, Ranking], channels: int
     from swinv2.train.plots import save
 
     shown = list(rankings)[:MOST]
-    save(sheet([(source.image(index, channels), rankings[index]) for index in shown]), path)
+    save(sheet([(_thumbnail(source.image(index, channels)), rankings[index]) for index in shown]), path)
     remark(f"wrote {path} with {len(shown)} of {len(rankings)} images")
+
+
+def _thumbnail(image: Image.Image) -> Image.Image:
+    from swinv2.cli.sheet import PIXELS
+
+    image.thumbnail((PIXELS, PIXELS))
+    return image
 
 
 def _as_table(named: Sequence[tuple[str, Ranking]]) -> str:

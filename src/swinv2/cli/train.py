@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from jsonargparse import Namespace
 
 from swinv2.train.options import ClassifyRecipe
 from swinv2.train.recipe import CHANGEABLE_ON_RESUME, as_recipe, changes, load_recipe, parse, recipe_parser
 
 if TYPE_CHECKING:
+    from jsonargparse import Namespace
+
     from swinv2.train.folder import RunFolder
+
+CHOSEN = "SWINV2_RUN"
+"""Environment variable by which the first of several processes tells the others its run folder."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -31,25 +36,38 @@ def _read(arguments: Sequence[str]) -> tuple[Namespace, ClassifyRecipe, Path]:
     parser.add_argument("recipe", type=Path | None, nargs="?", help="YAML file; options given here override it")
     parser.add_argument("--out", type=Path | None, metavar="RUN", help="new run folder (default: runs/NAME)")
     parser.add_argument("--resume", type=Path | None, metavar="RUN", help="run folder whose training goes on")
+    parser.add_argument("--strict", action="store_true", help="the same as --data.strict true")
     options = parse(parser, arguments)
     if options.resume is None:
-        if options.recipe is not None:
-            options = parse(parser, arguments, options.recipe)
-        return options, as_recipe(options), options.out or _free_folder(options)
+        if options.recipe is None:
+            raise ValueError("train needs a recipe: give one, such as recipes/folder_nano.yaml, or --resume RUN.")
+        recipe = _recipe(parse(parser, arguments, options.recipe))
+        return options, recipe, options.out or _free_folder(options.recipe.stem)
     if options.recipe is not None or options.out is not None:
         raise ValueError("--resume goes on in its folder with its recipe: leave out --out and the recipe file.")
+    if not options.resume.is_dir():
+        raise ValueError(f"there is no run folder {options.resume}: give one that `swinv2 train` left.")
     saved = options.resume / "config.yaml"
-    recipe = as_recipe(parse(parser, arguments, saved))
+    recipe = _recipe(parse(parser, arguments, saved))
     fixed = [name for name in changes(load_recipe(saved), recipe) if name not in CHANGEABLE_ON_RESUME]
     if fixed:
         raise ValueError(f"--resume cannot change {fixed[0]}, only {', '.join(CHANGEABLE_ON_RESUME)}: start a new run.")
     return options, recipe, options.resume
 
 
-def _free_folder(options: Namespace) -> Path:
-    name = options.recipe.stem if options.recipe else options.model.name
+def _recipe(options: Namespace) -> ClassifyRecipe:
+    recipe = as_recipe(options)
+    return replace(recipe, data=replace(recipe.data, strict=True)) if options.strict else recipe
+
+
+def _free_folder(name: str) -> Path:
+    """The first free of runs/NAME, runs/NAME-2 and so on; Lightning's further processes take the first one's."""
+    if os.environ.get("LOCAL_RANK", "0") != "0" and CHOSEN in os.environ:
+        return Path(os.environ[CHOSEN])
     suffixes = itertools.chain([""], map("-{}".format, itertools.count(2)))
-    return next(path for suffix in suffixes if not (path := Path("runs", name + suffix)).exists())
+    chosen = next(path for suffix in suffixes if not (path := Path("runs", name + suffix)).exists())
+    os.environ[CHOSEN] = str(chosen)
+    return chosen
 
 
 def _summarise(folder: RunFolder, recipe: ClassifyRecipe) -> None:
@@ -57,8 +75,10 @@ def _summarise(folder: RunFolder, recipe: ClassifyRecipe) -> None:
     if last != recipe.trainer.epochs:
         print(f"stopped after epoch {last} of {recipe.trainer.epochs}: trainer.max_minutes is over")
     if folder.skipped.exists():
-        print(f"skipped {len(folder.skipped.read_text().splitlines())} files: see {folder.skipped}")
+        print(f"skipped {len(folder.read_skipped())} files: see {folder.skipped}")
     best = max(folder.rows, key=lambda row: (row["val_top1"] or 0, -(row["val_loss"] or 0)))
     print(f"wrote {folder.path}: {', '.join(folder.contents())}")
+    if not folder.confusion_picture.exists():
+        print("no confusion.png: there are too many classes to see it")
     print(f"top-1 {folder.rows[-1]['val_top1'] or 0:.2%} after the last epoch")
     print(f"top-1 {best['val_top1'] or 0:.2%} after epoch {best['epoch']}, the best: {folder.best}")

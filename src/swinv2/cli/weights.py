@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -27,6 +27,7 @@ class Classifier:
     model: SwinTransformer
     classes: tuple[str, ...]
     preprocessing: Preprocessing
+    extra: Mapping[str, str]
 
     @classmethod
     def load(cls, path: Path) -> Classifier:
@@ -34,7 +35,7 @@ class Classifier:
         loaded = native.load(path)
         if not loaded.classes or loaded.preprocessing is None:
             raise ValueError(f"{path} has no classes or no preprocessing: save it with both, as `swinv2 train` does.")
-        return cls(loaded.model, loaded.classes, loaded.preprocessing)
+        return cls(loaded.model, loaded.classes, loaded.preprocessing, loaded.extra)
 
     def loader(self, source: ImageSource, *, batch_size: int, workers: int, strict: bool) -> DataLoader[Batch]:
         """Batches of a source as this model wants them."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from typing import BinaryIO
@@ -13,6 +14,10 @@ EXTENSIONS = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .avif .bmp .gif .tif .tiff .jp2 .tga .ppm .pgm .pbm .pnm".split()  # noqa: SIM905
 )
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+OF_THE_FILE = {
+    errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.EINVAL, errno.ELOOP, errno.ENAMETOOLONG,
+}  # fmt: skip
+"""System errors that say something of one file; others (too many open files, a lost disk) say it of the machine."""
 
 Readable = str | os.PathLike[str] | bytes | BinaryIO | Image.Image
 
@@ -35,6 +40,7 @@ def read_image(source: Readable, channels: int = 3, name: str | None = None) -> 
     Raises:
         UnreadableImage: The source is missing, damaged, empty, no image, or a decompression bomb.
         ValueError: Other channel counts, or 4 channels from an image without transparency.
+        OSError, MemoryError: The machine, not the file, is in trouble.
     """
     if channels not in MODES:
         raise ValueError(f"images cannot have {channels} channels: use 1 (gray), 3 (RGB) or 4 (RGBA).")
@@ -43,10 +49,24 @@ def read_image(source: Readable, channels: int = 3, name: str | None = None) -> 
         image = _decode(source)
         shown = _show(image, channels)
     except Exception as error:  # Pillow's decoders raise nearly every type on a damaged file
-        raise UnreadableImage(f"{name}: {_reason(error)}; repair or remove it.") from error
+        if isinstance(error, OSError) and error.errno and error.errno not in OF_THE_FILE:
+            raise OSError(error.errno, os.strerror(error.errno), name) from error
+        if isinstance(error, MemoryError):
+            raise
+        raise UnreadableImage(f"{name}: {_reason(error)}; {_remedy(name, 'repair or remove it')}.") from error
     if channels == 4 and not image.has_transparency_data:
         raise ValueError(f"{name} has no transparency for a 4th channel: use a model of 1 or 3 channels.")
     return shown
+
+
+def is_image_name(path: str) -> bool:
+    """Whether a file is an image by its extension."""
+    return os.path.splitext(path)[1].lower() in EXTENSIONS
+
+
+def left_out(path: str) -> str:
+    """What to say of a file that is no image by its extension."""
+    return f"{path}: not an image by its extension; {_remedy(path, 'remove it')}."
 
 
 def _decode(source: Readable) -> Image.Image:
@@ -84,3 +104,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "empty, or not an image in a known format"
     return str(error) or type(error).__name__
+
+
+def _remedy(path: str, otherwise: str) -> str:
+    return "convert it to JPEG" if path.lower().endswith((".heic", ".heif")) else otherwise

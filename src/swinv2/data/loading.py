@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -43,7 +44,11 @@ class Batch(NamedTuple):
     skipped: tuple[str, ...]
 
 
-class Samples(Dataset["Sample | ValueError"]):
+Problem = ValueError | OSError | MemoryError
+"""What reading an image may raise; only `UnreadableImage` is passed over."""
+
+
+class Samples(Dataset["Sample | Problem"]):
     """A source's images, transformed.
 
     A worker process would bury an error in a traceback, so an image's error is the item; `Loader` raises or skips it.
@@ -64,10 +69,10 @@ class Samples(Dataset["Sample | ValueError"]):
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, key: SampleKey) -> Sample | ValueError:
+    def __getitem__(self, key: SampleKey) -> Sample | Problem:
         try:
             image = self.source.image(key.row, self.channels)
-        except ValueError as error:
+        except (ValueError, OSError, MemoryError) as error:
             return error
         with seeded(key):
             return Sample(self.transform(image), self.source.labels[key.row], key.row)
@@ -85,9 +90,9 @@ def seeded(key: SampleKey) -> Iterator[None]:
         torch.set_rng_state(state)
 
 
-def collate(items: Sequence[Sample | ValueError], strict: bool = False) -> Batch | ValueError:
+def collate(items: Sequence[Sample | Problem], strict: bool = False) -> Batch | Problem:
     """A batch without the unreadable images, or the first error that must stop the loader."""
-    errors = [item for item in items if isinstance(item, ValueError)]
+    errors = [item for item in items if not isinstance(item, Sample)]
     fatal = [error for error in errors if strict or not isinstance(error, UnreadableImage)]
     if fatal:
         return fatal[0]
@@ -133,8 +138,8 @@ class Loader(DataLoader[Any]):
         self.handed_out, self.resume_at = self.resume_at, 0
         self.sampler.start = self.handed_out * (self.batch_size or 1)
         for batch in super().__iter__():
-            if isinstance(batch, ValueError):
-                raise type(batch)(*batch.args)  # raising `batch` makes a cycle with this frame: workers linger 5 s
+            if isinstance(batch, Exception):
+                raise copy.copy(batch)  # raising `batch` makes a cycle with this frame: workers linger 5 s
             self.handed_out += 1
             yield batch
 

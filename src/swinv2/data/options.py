@@ -11,6 +11,7 @@ from typing import Literal
 from swinv2.preprocessing import INTERPOLATIONS
 
 Split = Literal["train", "val"]
+Choice = Literal["train", "val", "all"]
 Format = Literal["auto", "digits", "folder", "shards", "huggingface"]
 
 
@@ -19,8 +20,8 @@ class DataOptions:
     """Which images to read, and how.
 
     Args:
-        path: "digits" (scikit-learn's), a folder of class folders, a folder or pattern of WebDataset shards, a
-            folder or parquet file of Hugging Face datasets, or hf:NAME for a dataset of the hub.
+        path: A folder of class folders, a folder or pattern of WebDataset shards, a folder or parquet file of
+            Hugging Face datasets, hf:NAME for a dataset of the hub, or digits for scikit-learn's; it must be given.
         format: The layout of path; auto recognises it.
         val_fraction: Share of each class held out for validation where the dataset brings no such split.
         split_seed: Seed of that split.
@@ -30,7 +31,7 @@ class DataOptions:
         label_column: Label column of a Hugging Face dataset; by default the only one of that type.
     """
 
-    path: str = "digits"
+    path: str = ""
     format: Format = "auto"
     val_fraction: float = 0.2
     split_seed: int = 0

@@ -22,8 +22,9 @@ def best_device() -> torch.device:
 def infer(model: nn.Module, loader: Iterable[Batch], device: torch.device) -> Iterator[tuple[Batch, Tensor]]:
     """Each batch with its fp32 logits `[B, classes]` on the CPU; a batch without readable images has none."""
     model = model.to(device).eval()
+    dtype = next(model.parameters()).dtype
     for batch in loader:
-        images = batch.images.to(device, non_blocking=True)
+        images = batch.images.to(device, dtype, non_blocking=True)
         yield batch, model(images).float().cpu() if len(images) else torch.empty(0)
 
 

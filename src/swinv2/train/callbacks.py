@@ -5,8 +5,9 @@ Order matters: `BestWeights` before `Ema`, so that it saves the weights that wer
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import lightning as L
@@ -43,23 +44,45 @@ class Ema(EMAWeightAveraging):
             self.on_validation_epoch_end(trainer, pl_module)
 
 
+class Start(Callback):
+    """Writes the recipe into the run folder and a first line of the log, once training really starts."""
+
+    def __init__(self, folder: RunFolder, config: str, what: str, say: Say) -> None:
+        self.folder = folder
+        self.config = config
+        self.what = what
+        self.say = rank_zero_only(say)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Say what is trained on, and on what."""
+        self.folder.create(self.config)
+        where = pl_module.device.type if trainer.world_size == 1 else f"{trainer.world_size} x {pl_module.device.type}"
+        self.say(f"{self.what}, on {where}")
+
+
 class BestWeights(Callback):
     """Keeps the weights with the highest validated top-1 (then the lowest loss), and their confusion matrix."""
 
-    def __init__(self, folder: RunFolder, preprocessing: Preprocessing) -> None:
+    def __init__(self, folder: RunFolder, preprocessing: Preprocessing, extra: Mapping[str, str]) -> None:
         self.folder = folder
         self.preprocessing = preprocessing
+        self.extra = extra
         self.score = (-1.0, 0.0)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Compare, and save if better."""
+        """Compare, and save if better; refuse what was validated on nothing, or is no number."""
         assert isinstance(pl_module, ClassificationTask)
+        if not pl_module.metrics.images():
+            raise ValueError("none of the validation images can be read: check the files of the data.")
         values, counts = pl_module.metrics.scalars(), pl_module.metrics.matrix()
+        pl_module.check(values["loss"])
         score = (values["top1"], -values["loss"])
         if score > self.score:
             self.score = score
             title = f"epoch {trainer.current_epoch + 1}, top-1 {values['top1']:.2%}"
-            self.folder.keep_best(pl_module.model, pl_module.classes, self.preprocessing, counts, title)
+            self.folder.keep_best(pl_module.model, pl_module.classes, self.preprocessing, self.extra)
+            if counts is not None:
+                self.folder.draw_confusion(counts, pl_module.classes, title)
 
     def state_dict(self) -> dict[str, Any]:
         """The score to beat."""
@@ -137,7 +160,19 @@ def describe(row: dict[str, float | None], epochs: int) -> str:
 
 
 class Progress(RichProgressBar):
-    """Lightning's bar, counting epochs from 1 as the rest of a run does, without a version that means nothing here."""
+    """Lightning's bar on standard error, counting epochs from 1 as the rest of a run does, without a version that means
+    nothing here.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(console_kwargs={"stderr": True})
+
+    def _init_progress(self, trainer: L.Trainer) -> None:
+        """Let the log go where standard output goes, rather than above the bar, if that is a file."""
+        stdout = sys.stdout
+        super()._init_progress(trainer)
+        if not stdout.isatty():
+            sys.stdout = stdout
 
     def _get_train_description(self, current_epoch: int) -> str:
         return f"epoch {current_epoch + 1}/{self.trainer.max_epochs}"
@@ -155,7 +190,7 @@ class SkippedFiles(Callback):
     def __init__(self, folder: RunFolder, known: Iterable[str]) -> None:
         self.folder = folder
         self.known = known
-        self.lines = dict.fromkeys(folder.skipped.read_text().splitlines()) if folder.skipped.exists() else {}
+        self.lines = dict.fromkeys(folder.read_skipped())
 
     def _add(self, lines: Iterable[str]) -> None:
         before = len(self.lines)

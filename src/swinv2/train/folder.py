@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
@@ -53,7 +54,7 @@ class RunFolder:
         """Write the recipe and empty metrics; the folder may exist, as it does on resume."""
         self.last.parent.mkdir(parents=True, exist_ok=True)
         with written_aside(self.config) as draft:
-            draft.write_text(config)
+            draft.write_text(config, encoding="utf-8", errors="backslashreplace")
         self._write_metrics()
 
     @rank_zero_only
@@ -64,17 +65,30 @@ class RunFolder:
 
     @rank_zero_only
     def keep_best(
-        self, model: SwinTransformer, classes: Sequence[str], preprocessing: Preprocessing, counts: Tensor, title: str
+        self, model: SwinTransformer, classes: Sequence[str], preprocessing: Preprocessing, extra: Mapping[str, str]
     ) -> None:
-        """Replace best.safetensors and its confusion matrix."""
-        native.save(self.best, model, classes=classes, preprocessing=preprocessing)
+        """Replace best.safetensors."""
+        native.save(self.best, model, classes=classes, preprocessing=preprocessing, extra=extra)
+
+    @rank_zero_only
+    def draw_confusion(self, counts: Tensor, classes: Sequence[str], title: str) -> None:
+        """Replace the confusion matrix of the best weights."""
         save(confusion(counts, classes, title), self.confusion_picture)
+
+    @rank_zero_only
+    def remove(self) -> None:
+        """Take away what a start that failed has left."""
+        shutil.rmtree(self.path, ignore_errors=True)
 
     @rank_zero_only
     def list_skipped(self, lines: Iterable[str]) -> None:
         """Replace skipped.txt."""
         with written_aside(self.skipped) as draft:
-            draft.write_text("".join(f"{line}\n" for line in lines))
+            draft.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", errors="backslashreplace")
+
+    def read_skipped(self) -> list[str]:
+        """The lines of skipped.txt, if there is one."""
+        return self.skipped.read_text(encoding="utf-8").splitlines() if self.skipped.exists() else []
 
     def contents(self) -> list[str]:
         """Names of what there is, for people."""

@@ -13,6 +13,13 @@ from swinv2.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true"]
 
+FIXED = {
+    "num_classes": "the data",
+    "in_channels": "preprocessing.mean and std",
+    **{name: f"model.{name}" for name in ("name", "image_size", "window_size")},
+}
+"""Arguments of the model that no override may give, and where they come from."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
@@ -31,7 +38,7 @@ class ModelOptions:
     overrides: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, source in {"num_classes": "the data", "in_channels": "preprocessing.mean and std"}.items():
+        for name, source in FIXED.items():
             if name in self.overrides:
                 raise ValueError(f"model.overrides.{name} follows from {source}: remove it from the recipe.")
 
@@ -83,6 +90,8 @@ class OptimizerOptions:
     def __post_init__(self) -> None:
         if self.base_lr <= 0:
             raise ValueError(f"optimizer.base_lr {self.base_lr} is not positive: 5e-4 is the published value.")
+        if self.clip_norm is not None and self.clip_norm <= 0:
+            raise ValueError(f"optimizer.clip_norm {self.clip_norm} is not positive: use null not to clip.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +148,9 @@ class TrainerOptions:
             if getattr(self, name) < 1:
                 raise ValueError(f"trainer.{name} {getattr(self, name)} is too small: use 1 or more.")
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
-            raise ValueError(f"trainer.ema_decay {self.ema_decay} is outside [0, 1): 0.9999 is usual.")
+            raise ValueError(
+                f"trainer.ema_decay {self.ema_decay} is outside [0, 1): 0.9999 suits long runs, 0.99 short ones."
+            )
         if self.max_minutes is not None and self.max_minutes <= 0:
             raise ValueError(f"trainer.max_minutes {self.max_minutes} leaves no time: use null for no limit.")
 
@@ -184,5 +195,5 @@ class ClassifyRecipe:
         if self.schedule.warmup_epochs >= self.trainer.epochs:
             raise ValueError(
                 f"schedule.warmup_epochs {self.schedule.warmup_epochs:g} takes all of trainer.epochs "
-                f"{self.trainer.epochs}: shorten the warm-up."
+                f"{self.trainer.epochs}: shorten it, as with --schedule.warmup_epochs {self.trainer.epochs / 10:g}."
             )

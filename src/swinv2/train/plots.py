@@ -24,6 +24,11 @@ def save(figure: Figure, path: Path) -> None:
         figure.savefig(draft, format="png")
 
 
+def printable(text: str) -> str:
+    """Text without the surrogates of undecodable file names, which cannot be drawn."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def curves(rows: Sequence[Row]) -> Figure:
     """Loss and accuracy against epochs, from the rows of metrics.csv."""
     figure = Figure(figsize=(10, 4), layout="constrained")
@@ -55,10 +60,12 @@ def confusion(counts: Tensor, classes: Sequence[str], title: str) -> Figure:
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, ax=axes, label="share of the true class")
-    axes.set(xlabel="predicted class", ylabel="true class", title=title)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    axes.set_title(printable(title), parse_math=False)
     if len(classes) <= NAMED_CLASSES:
-        axes.set_xticks(range(len(classes)), classes, rotation=90)
-        axes.set_yticks(range(len(classes)), classes)
+        names = [printable(name) for name in classes]
+        axes.set_xticks(range(len(classes)), names, rotation=90, parse_math=False)
+        axes.set_yticks(range(len(classes)), names, parse_math=False)
         _write_counts(axes, counts, shares)
     return figure
 

@@ -8,12 +8,14 @@ from argparse import ArgumentError
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace
 
 from swinv2.train.options import ClassifyRecipe
+
+if TYPE_CHECKING:  # a machine that only trains needs no jsonargparse
+    from jsonargparse import ArgumentParser, Namespace
 
 CHANGEABLE_ON_RESUME = (
     "trainer.epochs",
@@ -22,6 +24,7 @@ CHANGEABLE_ON_RESUME = (
     "trainer.devices",
     "data.path",
     "data.workers",
+    "data.strict",
 )
 """What may change when a run goes on: the rest is in the checkpoint, or would make it another run."""
 
@@ -47,6 +50,8 @@ def load_recipe(path: Path) -> ClassifyRecipe:
 
 def recipe_parser(**settings: Any) -> ArgumentParser:
     """A parser with an option for every field of `ClassifyRecipe`, `--trainer.epochs` for example."""
+    from jsonargparse import ArgumentParser
+
     parser = ArgumentParser(exit_on_error=False, **settings)
     parser.add_class_arguments(ClassifyRecipe)
     return parser

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -16,22 +17,48 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
+
+from swinv2.files import written_aside
+from swinv2.tasks.classify import Diverged
+
+WORKER_EXIT = re.compile(r"DataLoader worker \(pid")
 
 
 class Interrupted(Exception):  # noqa: N818  # a request, not an error
     """Ctrl-C, raised where training can be resumed exactly."""
 
 
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and renames it; Lightning's own way copies onto the live file where the
+    temporary folder is on another disk.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write it whole, or leave what was there."""
+        try:
+            with written_aside(path) as aside, aside.open("wb") as file:
+                torch.save(checkpoint, file)
+        except (OSError, RuntimeError) as error:  # torch makes the one of the other
+            reason = str(error).partition("\n")[0]
+            raise OSError(f"{path} cannot be written ({reason}) and is as it was: make room on its disk.") from error
+
+
 class Resumable(Checkpoint):
     """Keeps `last.ckpt`: after every epoch, at Ctrl-C and at any exception; with the state of all random generators.
 
-    The first Ctrl-C ends training after the batch, or after the validation if that is running; a second one at once.
+    The first Ctrl-C ends training after the step, or after the validation if that is running; a second one at once.
+
+    Attributes:
+        requested: Ctrl-C was pressed.
+        started: A step was made, so that there is something to keep.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.requested = False
+        self.started = False
         self._training = False
         self._generators: dict[str, Any] | None = None
 
@@ -64,22 +91,41 @@ class Resumable(Checkpoint):
         if self._generators:
             restore_generators(self._generators)
 
-    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
-        """Stop if asked to, but let a last batch have its validation."""
-        if self.requested and not trainer.is_last_batch:
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        """Stop after a whole step if asked to, but let a last batch have its validation."""
+        self.started = trainer.global_step > 0
+        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if self.requested and stepped and not trainer.is_last_batch:
             raise Interrupted
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save, and stop if asked to."""
-        trainer.save_checkpoint(self.path)
+        self._save(trainer)
         if self.requested:
             raise Interrupted
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Save what training has reached; what fails before or after it must not touch the last checkpoint."""
-        if self._training:
+        """Save what training has reached; what fails before or after it must not touch the last checkpoint.
+
+        Neither must weights that are worth nothing.
+        """
+        if self._training and self.started and not isinstance(exception, Diverged):
             self._training = False
             trainer.save_checkpoint(self.path)
+
+    def _save(self, trainer: L.Trainer) -> None:
+        try:
+            trainer.save_checkpoint(self.path)
+        except OSError:  # a full disk is not tried again
+            self._training = False
+            raise
+
+    def caused(self, error: BaseException) -> bool:
+        """Whether an error is our stop at Ctrl-C, or that of the workers, which heard it as well."""
+        exited = isinstance(error, RuntimeError) and WORKER_EXIT.search(str(error)) is not None
+        return isinstance(error, Interrupted) or (self.requested and exited)
 
     def state_dict(self) -> dict[str, Any]:
         """States of the random generators."""
@@ -107,5 +153,5 @@ def restore_generators(states: dict[str, Any]) -> None:
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])
     torch.set_rng_state(states["torch"])
-    if states["cuda"]:
-        torch.cuda.set_rng_state_all(states["cuda"])
+    for device, generator in enumerate(states["cuda"][: torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(generator, device)

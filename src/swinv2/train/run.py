@@ -20,27 +20,33 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from swinv2.config import VARIANTS
 from swinv2.data.loading import Batch, Samples, make_loader
 from swinv2.data.sources import ImageSource, open_split
 from swinv2.data.transforms import eval_transform, mixing, train_transform
 from swinv2.model import SwinTransformer, create_model
 from swinv2.tasks.classify import ClassificationTask
-from swinv2.train.callbacks import BestWeights, Ema, EpochRows, Progress, Say, SkippedFiles
+from swinv2.train.callbacks import BestWeights, Ema, EpochRows, Progress, Say, SkippedFiles, Start
 from swinv2.train.folder import RunFolder
 from swinv2.train.optim import optimise
 from swinv2.train.options import ClassifyRecipe
 from swinv2.train.recipe import dump_recipe
-from swinv2.train.resume import Resumable
+from swinv2.train.resume import Interrupted, Resumable, WholeCheckpoints
+
+SHOWN_CLASSES = 5
+"""So many classes are named at the start."""
 
 
 def train(recipe: ClassifyRecipe, out: Path, *, resume: bool = False, say: Say = print) -> RunFolder:
     """Train as the recipe says and leave everything in the folder `out`.
 
+    A start that fails before its first step leaves no folder.
+
     Args:
         recipe: What to train.
         out: The run folder; it must not exist, or, with `resume`, be one that `train` left.
         resume: Go on from its last checkpoint.
-        say: Receives one line an epoch.
+        say: Receives a line of what is trained on, and one an epoch.
 
     Raises:
         ValueError: The recipe, the data or the folder cannot be used; the message says why.
@@ -52,16 +58,21 @@ def train(recipe: ClassifyRecipe, out: Path, *, resume: bool = False, say: Say =
     training, validation = open_split(recipe.data, "train"), open_split(recipe.data, "val")
     model = build_model(recipe, len(training.classes))
     resumable = Resumable(folder.last)
-    skipped = tuple(dict.fromkeys(training.skipped + validation.skipped))
+    callbacks = _callbacks(recipe, folder, training, validation, say)
     try:
         with _quiet_lightning(), resumable.heeding_interrupts():
-            trainer = _trainer(recipe, folder, [*_callbacks(recipe, folder, skipped, say), resumable], len(training))
-            loaders = _loaders(recipe, training, validation, recipe.trainer.loader_batch(trainer.world_size))
-            task = _task(recipe, model, training.classes, max(1, len(loaders[0]) // trainer.world_size))
-            folder.create(dump_recipe(recipe))
+            trainer = _trainer(recipe, folder, [*callbacks, resumable], len(training))
+            batch_size = recipe.trainer.loader_batch(trainer.world_size)
+            batches, drop_last = batches_of_epoch(len(training), batch_size, trainer.world_size)
+            loaders = _loaders(recipe, training, validation, batch_size, drop_last)
+            task = _task(recipe, model, training.classes, batches)
             _fit(trainer, task, loaders, resumable, folder, resume)
-    except KeyboardInterrupt:
-        advice = f"go on with: swinv2 train --resume {out}" if folder.last.exists() else "nothing was trained"
+    except BaseException as error:
+        if not (resume or resumable.started):
+            folder.remove()
+        if not isinstance(error, KeyboardInterrupt):
+            raise
+        advice = f"go on with: swinv2 train --resume {out}" if folder.last.exists() else "nothing was kept"
         raise KeyboardInterrupt(f"stopped by Ctrl-C; {advice}") from None
     return folder
 
@@ -71,14 +82,15 @@ def _check(folder: RunFolder, resume: bool) -> None:
     if resume and not folder.last.exists():
         raise ValueError(f"{folder.path} has no {folder.last.name} to resume from: start again with another --out.")
     if not resume and folder.path.exists():
-        raise ValueError(
-            f"run folder {folder.path} exists: choose another --out, or go on with --resume {folder.path}."
-        )
+        resuming = f", or go on with --resume {folder.path}" if folder.last.exists() else ""
+        raise ValueError(f"run folder {folder.path} exists: choose another --out{resuming}.")
 
 
 def build_model(recipe: ClassifyRecipe, classes: int) -> SwinTransformer:
     """The recipe's model with fresh weights."""
     options = recipe.model
+    if options.name in VARIANTS and len(VARIANTS[options.name].patch_size) != 2:
+        raise ValueError(f"{options.name} is a model of videos: classification takes those of images.")
     model = create_model(
         options.name,
         window_size=options.window_size,
@@ -93,6 +105,12 @@ def build_model(recipe: ClassifyRecipe, classes: int) -> SwinTransformer:
     return model
 
 
+def batches_of_epoch(images: int, batch_size: int, processes: int) -> tuple[int, bool]:
+    """Training batches that each process goes through in an epoch, and whether a last, partial one is dropped."""
+    share = math.ceil(images / processes)
+    return (share // batch_size, True) if share >= batch_size else (1, False)
+
+
 def _task(recipe: ClassifyRecipe, model: SwinTransformer, classes: tuple[str, ...], batches: int) -> ClassificationTask:
     steps = recipe.trainer.epochs * math.ceil(batches / recipe.trainer.accumulate)
     return ClassificationTask(
@@ -104,16 +122,27 @@ def _task(recipe: ClassifyRecipe, model: SwinTransformer, classes: tuple[str, ..
     )
 
 
-def _callbacks(recipe: ClassifyRecipe, folder: RunFolder, skipped: tuple[str, ...], say: Say) -> list[Callback]:
+def _callbacks(
+    recipe: ClassifyRecipe, folder: RunFolder, training: ImageSource, validation: ImageSource, say: Say
+) -> list[Callback]:
     decay = recipe.trainer.ema_decay
+    division = {name: str(getattr(recipe.data, name)) for name in ("val_fraction", "split_seed")}
     return [
-        BestWeights(folder, recipe.preprocessing.at(recipe.model.size)),
+        Start(folder, dump_recipe(recipe), describe_data(training, validation), say),
+        BestWeights(folder, recipe.preprocessing.at(recipe.model.size), division),
         *([Ema(decay=decay)] if decay is not None else []),
         EpochRows(folder, say),
-        SkippedFiles(folder, skipped),
+        SkippedFiles(folder, dict.fromkeys(training.skipped + validation.skipped)),
         LearningRateMonitor("step"),
         *([Progress()] if sys.stderr.isatty() else []),
     ]
+
+
+def describe_data(training: ImageSource, validation: ImageSource) -> str:
+    """The beginning of the log: classes and images."""
+    classes = training.classes
+    shown = ", ".join(classes[:SHOWN_CLASSES]) + (", ..." if len(classes) > SHOWN_CLASSES else "")
+    return f"{len(classes)} classes ({shown}), {len(training)} + {len(validation)} images"
 
 
 def _trainer(recipe: ClassifyRecipe, folder: RunFolder, callbacks: list[Callback], images: int) -> L.Trainer:
@@ -128,6 +157,7 @@ def _trainer(recipe: ClassifyRecipe, folder: RunFolder, callbacks: list[Callback
             accumulate_grad_batches=options.accumulate,
             gradient_clip_val=recipe.optimizer.clip_norm,
             callbacks=callbacks,
+            plugins=[WholeCheckpoints()],
             logger=TensorBoardLogger(folder.path, name="", version=folder.tensorboard.name),
             log_every_n_steps=min(50, max(1, images // options.batch_size)),
             default_root_dir=folder.path,
@@ -140,7 +170,7 @@ def _trainer(recipe: ClassifyRecipe, folder: RunFolder, callbacks: list[Callback
 
 
 def _loaders(
-    recipe: ClassifyRecipe, training: ImageSource, validation: ImageSource, batch_size: int
+    recipe: ClassifyRecipe, training: ImageSource, validation: ImageSource, batch_size: int, drop_last: bool
 ) -> tuple[DataLoader[Batch], DataLoader[Batch]]:
     preprocessing = recipe.preprocessing.at(recipe.model.size)
 
@@ -152,7 +182,7 @@ def _loaders(
             shuffle=training,
             seed=recipe.seed,
             workers=recipe.data.workers,
-            drop_last=training and len(samples) >= batch_size,
+            drop_last=training and drop_last,
         )
 
     return (
@@ -172,8 +202,8 @@ def _fit(
     """Train; if Ctrl-C ends the first epoch early, validate what there is, so that the folder is complete."""
     try:
         trainer.fit(task, *loaders, ckpt_path=folder.last if resume else None, weights_only=True)
-    except Exception:  # Interrupted, or what follows from a Ctrl-C that the workers heard as well
-        if not resumable.requested:
+    except (Interrupted, RuntimeError) as error:
+        if not resumable.caused(error):
             raise
         if not folder.best.exists():
             trainer.validate(task, loaders[1], verbose=False)

@@ -37,6 +37,8 @@ def test_split_is_random_but_seeded() -> None:
         ({"train": 1, "test": 3, "validation": 4}, {"train": 1, "val": 4}),
         ({"train": 1, "extra": 2}, {"train": 1}),
         ({"test": 3}, {"val": 3}),
+        ({"training": 1, "testing": 2}, {"train": 1, "val": 2}),
+        ({"extra": 2}, {}),
     ],
 )
 def test_first_validation_part_is_taken(parts: dict[str, int], chosen: dict[str, int]) -> None:

@@ -13,7 +13,7 @@ def test_split_is_scikit_learns() -> None:
     _, pixels, _, labels = train_test_split(
         data.images, data.target, test_size=0.2, stratify=data.target, random_state=0
     )
-    train, val = open_split(DataOptions(), "train"), open_split(DataOptions(), "val")
+    train, val = open_split(DataOptions(path="digits"), "train"), open_split(DataOptions(path="digits"), "val")
     assert (len(train), len(val)) == (1437, 360)
     assert train.classes == val.classes == tuple("0123456789")
     assert list(val.labels) == labels.tolist()
@@ -22,13 +22,13 @@ def test_split_is_scikit_learns() -> None:
 
 
 def test_sides_share_no_digit() -> None:
-    train, val = open_split(DataOptions(), "train"), open_split(DataOptions(), "val")
+    train, val = open_split(DataOptions(path="digits"), "train"), open_split(DataOptions(path="digits"), "val")
     names = [source.name(index) for source in (train, val) for index in range(len(source))]
     assert len(set(names)) == 1797
 
 
 def test_fraction_and_seed_count() -> None:
-    half = open_split(DataOptions(val_fraction=0.5), "val")
-    other = open_split(DataOptions(val_fraction=0.5, split_seed=1), "val")
+    half = open_split(DataOptions(path="digits", val_fraction=0.5), "val")
+    other = open_split(DataOptions(path="digits", val_fraction=0.5, split_seed=1), "val")
     assert len(half) == len(other) == 899
     assert {half.name(index) for index in range(899)} != {other.name(index) for index in range(899)}

@@ -54,6 +54,7 @@ def test_folder_without_such_files_is_refused(shards: Path) -> None:
         (["TEST_00", "Train_00"], {"test": ["TEST_00"], "train": ["Train_00"]}),
         (["imagenet1k-train-0", "imagenet1k-validation-0"],
          {"train": ["imagenet1k-train-0"], "validation": ["imagenet1k-validation-0"]}),
+        (["training_0", "testing_0"], {"training": ["training_0"], "testing": ["testing_0"]}),
         (["trainer-0", "evaluate-0"], {"train": ["trainer-0", "evaluate-0"]}),
     ],
 )  # fmt: skip

@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 
 from swinv2.data.image import UnreadableImage
-from swinv2.data.options import DataOptions, Split
+from swinv2.data.options import Choice, DataOptions
 from swinv2.data.sources import ImageSource, open_split
 
 MakeFolders = Callable[..., Path]
 
 
-def opened(root: Path, split: Split, **options: object) -> ImageSource:
+def opened(root: Path, split: Choice, **options: object) -> ImageSource:
     return open_split(DataOptions(path=str(root), **options), split)
 
 
@@ -39,9 +39,12 @@ def test_image_is_the_one_named(class_folders: MakeFolders) -> None:
             assert source.image(index).tobytes() == image.tobytes()
 
 
-@pytest.mark.parametrize("val", ["val", "valid", "validation", "test"])
-def test_split_folders_are_taken_whole(class_folders: MakeFolders, val: str) -> None:
-    class_folders("photos/train")
+@pytest.mark.parametrize(
+    ("train", "val"),
+    [*(("train", val) for val in ("val", "valid", "validation", "test")), ("Train", "TEST"), ("training", "Testing")],
+)
+def test_split_folders_are_taken_whole(class_folders: MakeFolders, train: str, val: str) -> None:
+    class_folders(f"photos/{train}")
     root = class_folders(f"photos/{val}", {"cat": 2, "dog": 1, "owl": 1}).parent
     assert Counter(opened(root, "train").labels) == {0: 5, 1: 4, 2: 3}
     assert Counter(opened(root, "val").labels) == {0: 2, 1: 1, 2: 1}
@@ -130,3 +133,57 @@ def test_single_class_cannot_be_trained_on_but_evaluated(class_folders: MakeFold
 def test_one_image_a_class_cannot_be_divided(class_folders: MakeFolders) -> None:
     with pytest.raises(ValueError, match="one image a class"):
         opened(class_folders(counts={"cat": 1, "dog": 1}), "train")
+
+
+def test_all_are_the_images_of_every_part(class_folders: MakeFolders) -> None:
+    whole = opened(class_folders("whole", {"cat": 5, "dog": 5}), "all")
+    assert (len(whole), Counter(whole.labels)) == (10, {0: 5, 1: 5})
+    class_folders("photos/train", {"cat": 3, "dog": 2})
+    root = class_folders("photos/val", {"cat": 1, "dog": 2}).parent
+    source = opened(root, "all")
+    assert sorted(names(source, root)) == sorted(names(opened(root, "train"), root) + names(opened(root, "val"), root))
+    assert [Path(source.name(i)).parts[-2] for i in range(8)] == [source.classes[label] for label in source.labels]
+    with Image.open(source.name(7)) as image:
+        assert source.image(7).tobytes() == image.tobytes()
+    with pytest.raises(IndexError):
+        source.name(8)
+
+
+def test_secret_test_images_are_ignored(class_folders: MakeFolders) -> None:
+    """ROOT/train/CLASS/*, and ROOT/test/* without labels."""
+    class_folders("photos/train")
+    root = class_folders("photos/test", {".": 3}).parent
+    assert len(opened(root, "train")) + len(opened(root, "val")) == 12
+
+
+def test_folders_of_folders_are_refused_with_the_layouts(class_folders: MakeFolders) -> None:
+    class_folders("photos/animals/good", {"cat": 2, "dog": 2})
+    root = class_folders("photos/animals/bad", {"cat": 2, "dog": 2}).parent
+    with pytest.raises(ValueError, match=r"folders of .*animals \(bad, good\) hold no images.*ROOT/train/CLASS"):
+        opened(root, "train")
+
+
+def test_loose_images_are_listed_or_refused(class_folders: MakeFolders) -> None:
+    root = class_folders()
+    (root / "cat" / "0.png").rename(root / "stray.png")
+    (root / "README.txt").write_text("my photos")
+    assert opened(root, "train").skipped == (f"{root}/stray.png: in no class folder; move it into one.",)
+    with pytest.raises(UnreadableImage, match=r"stray\.png"):
+        opened(root, "train", strict=True)
+
+
+def test_a_link_to_a_folder_above_ends(class_folders: MakeFolders) -> None:
+    root = class_folders(counts={"cat": 2, "dog": 2})
+    (root / "cat" / "up").symlink_to(root / "cat")
+    assert len(opened(root, "all")) == 4
+
+
+def test_a_stray_file_that_decides_the_format_is_named(class_folders: MakeFolders) -> None:
+    root = class_folders()
+    (root / "extra.tar").write_text("something else")
+    with pytest.raises(
+        ValueError, match=r"read as shards because of \*\.tar; --data\.format folder reads class"
+    ) as caught:
+        opened(root, "train")
+    assert "\n" not in str(caught.value)
+    assert len(opened(root, "all", format="folder")) == 12

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import datasets
@@ -150,3 +151,32 @@ def test_damaged_files_are_named(tmp_path: Path, content: bytes) -> None:
 def test_unknown_hub_dataset_is_named() -> None:
     with pytest.raises(ValueError, match="hf:nobody/nothing"):
         opened("hf:nobody/nothing", "train")
+
+
+def test_missing_labels_are_refused(tmp_path: Path) -> None:
+    datasets.DatasetDict(train=rows([0, None, 1])).save_to_disk(tmp_path / "saved")
+    with pytest.raises(ValueError, match=r"saved, train has no label in row 1"):
+        opened(tmp_path / "saved", "train")
+    table = plain(photo=[None] * 3, grade=[1, None, 2]).cast_column("photo", datasets.Image())
+    table.to_parquet(tmp_path / "scans.parquet")
+    with pytest.raises(ValueError, match="no label in row 1"):
+        opened(tmp_path / "scans.parquet", "train", label_column="grade")
+
+
+def test_splits_of_other_names_are_refused(tmp_path: Path) -> None:
+    datasets.DatasetDict(first=rows([0, 1]), second=rows([0, 1])).save_to_disk(tmp_path / "saved")
+    with pytest.raises(ValueError, match="the splits first, second, none of which is train or val"):
+        opened(tmp_path / "saved", "train")
+
+
+def test_a_class_must_occur_to_count(tmp_path: Path) -> None:
+    rows([1, 1, 1]).save_to_disk(tmp_path / "saved")
+    with pytest.raises(ValueError, match="single class 'dog'"):
+        opened(tmp_path / "saved", "train")
+
+
+def test_a_stray_table_among_class_folders_is_named(class_folders: Callable[..., Path]) -> None:
+    root = class_folders()
+    (root / "metadata.csv").write_text("file_name,breed\n")
+    with pytest.raises(ValueError, match=r"read as huggingface because of metadata\.csv; --data\.format folder reads"):
+        opened(root, "train")

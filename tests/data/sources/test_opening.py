@@ -46,3 +46,8 @@ def test_single_file_is_no_dataset(tmp_path: Path) -> None:
     (tmp_path / "photo.png").touch()
     with pytest.raises(ValueError, match=r"photo\.png"):
         open_split(DataOptions(path=str(tmp_path / "photo.png")), "train")
+
+
+def test_the_path_must_be_given() -> None:
+    with pytest.raises(ValueError, match=r"there is no data\.path: .*--data\.path photos"):
+        open_split(DataOptions(), "train")

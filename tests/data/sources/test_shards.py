@@ -146,3 +146,17 @@ def test_cifar10(real_data: Path) -> None:
         stored = next(tar.extractfile(member) for member in last if member.name.endswith(".jpg"))
         expected = np.asarray(Image.open(stored))
     assert np.array_equal(np.asarray(train.image(19999)), expected)
+
+
+def test_samples_in_formats_that_are_not_read_are_counted(tmp_path: Path) -> None:
+    members = samples([0, 1]) | {"7.bmp": png(7), "7.cls": b"1", "000.tif": b"of a sample that has a PNG"}
+    write_tar(tmp_path / "val.tar", members)
+    source = opened(tmp_path, "val")
+    assert len(source) == 2
+    assert source.skipped == (f"{tmp_path}/val.tar/7.bmp: not read from shards; make it a JPEG, PNG or WebP.",)
+
+
+def test_a_label_far_above_the_samples_needs_names(tmp_path: Path) -> None:
+    write_tar(tmp_path / "val.tar", samples([0, 10**9]))
+    with pytest.raises(ValueError, match=r"label 1000000000 among 2 samples: name the classes in classes\.txt"):
+        opened(tmp_path, "val")

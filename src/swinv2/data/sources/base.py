@@ -14,7 +14,8 @@ from typing_extensions import override
 from swinv2.data.image import Readable, read_image
 from swinv2.data.options import DataOptions, Split
 
-VAL_PARTS = ("val", "valid", "validation", "test")  # the first that a dataset has is its validation part
+TRAIN_PARTS = ("train", "training")
+VAL_PARTS = ("val", "valid", "validation", "test", "testing")  # the first that a dataset has is its validation part
 
 
 T = TypeVar("T")
@@ -66,6 +67,30 @@ class Subset(ImageSource):
         return self.source.raw(self.indices[index])
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Joined(ImageSource):
+    """The images of several sources, one after the other."""
+
+    sources: Sequence[ImageSource]
+
+    @override
+    def name(self, index: int) -> str:
+        source, own = self._locate(index)
+        return source.name(own)
+
+    @override
+    def raw(self, index: int) -> Readable:
+        source, own = self._locate(index)
+        return source.raw(own)
+
+    def _locate(self, index: int) -> tuple[ImageSource, int]:
+        for source in self.sources:
+            if index < len(source):
+                return source, index
+            index -= len(source)
+        raise IndexError(index)
+
+
 Parts = dict[Split, Callable[[], ImageSource]]  # opened only when asked for; without val, train is to be divided
 
 
@@ -75,11 +100,18 @@ def subset(source: ImageSource, indices: Sequence[int]) -> Subset:
     return Subset(classes=source.classes, labels=labels, skipped=source.skipped, source=source, indices=indices)
 
 
+def join(sources: Sequence[ImageSource]) -> Joined:
+    """The images of sources of the same classes, in their order."""
+    labels = [label for source in sources for label in source.labels]
+    skipped = tuple(dict.fromkeys(line for source in sources for line in source.skipped))
+    return Joined(classes=sources[0].classes, labels=labels, skipped=skipped, sources=sources)
+
+
 def by_split(parts: Mapping[str, T]) -> dict[Split, T]:
     """A dataset's parts for training and validation; one without the latter is to be divided."""
-    val = next((name for name in VAL_PARTS if name in parts), "val")
-    names: dict[Split, str] = {"train": "train", "val": val}
-    return {split: parts[name] for split, name in names.items() if name in parts}
+    names: dict[Split, tuple[str, ...]] = {"train": TRAIN_PARTS, "val": VAL_PARTS}
+    found = {split: next((name for name in each if name in parts), None) for split, each in names.items()}
+    return {split: parts[name] for split, name in found.items() if name is not None}
 
 
 def divide(source: ImageSource, split: Split, options: DataOptions) -> ImageSource:

@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from swinv2.data.sources.base import VAL_PARTS
+from swinv2.data.sources.base import TRAIN_PARTS, VAL_PARTS
 
-PART = re.compile(rf"(?<![a-z])(train|{'|'.join(VAL_PARTS)})(?![a-z])", re.IGNORECASE)
+PART = re.compile(rf"(?<![a-z])({'|'.join((*TRAIN_PARTS, *VAL_PARTS))})(?![a-z])", re.IGNORECASE)
 GROUP = re.compile(r"\{([^{}]*)\}")
 RANGE = re.compile(r"(\d+)\.\.(\d+)")
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from swinv2.data.image import EXTENSIONS, UnreadableImage
+from swinv2.data.image import UnreadableImage, is_image_name, left_out
 from swinv2.data.options import DataOptions
-from swinv2.data.sources.base import VAL_PARTS, ImageSource, Parts, by_split, shared_classes
+from swinv2.data.sources.base import TRAIN_PARTS, VAL_PARTS, ImageSource, Parts, by_split, shared_classes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,11 +40,14 @@ def folder_parts(options: DataOptions) -> Parts:
 def _folders_by_part(root: Path) -> dict[str, Path]:
     """The root's split folders, or the root itself as the train part where its folders are the classes.
 
-    A class may be called train: split names count only in company of another, or alone.
+    A class may be called train: split names count only in company of another, or alone. A split folder without class
+    folders, as of test images whose labels are secret, is left out.
     """
     names = _folders(root)
-    parts = {name: root / name for name in ("train", *VAL_PARTS) if name in names}
-    return parts if len(parts) > 1 or len(parts) == len(names) == 1 else {"train": root}
+    parts = {name.lower(): root / name for name in names if name.lower() in (*TRAIN_PARTS, *VAL_PARTS)}
+    if len(parts) == 1 < len(names) or not parts:
+        return {"train": root}
+    return {name: folder for name, folder in parts.items() if _folders(folder)} or parts
 
 
 def _folders(root: Path) -> tuple[str, ...]:
@@ -55,24 +58,37 @@ def _folders(root: Path) -> tuple[str, ...]:
 def _scan(root: Path, classes: tuple[str, ...], strict: bool) -> Folder:
     if not classes:
         raise ValueError(f"{root} has no class folders: put the images of each class into a folder of its name.")
-    paths: list[str] = []
-    labels: list[int] = []
-    skipped: list[str] = []
-    for label, name in enumerate(classes):
-        files = list(_files(root / name))
-        images = [file for file in files if os.path.splitext(file)[1].lower() in EXTENSIONS]
-        if not images:
-            raise ValueError(f"class folder {root / name} has no images: add some, or remove the folder.")
-        paths += images
-        labels += [label] * len(images)
-        skipped += [f"{file}: not an image by its extension; remove it." for file in sorted(set(files) - set(images))]
+    by_class = {name: list(files_below(str(root / name))) for name in classes}
+    _check_layout(root, by_class)
+    paths = [file for files in by_class.values() for file in files if is_image_name(file)]
+    labels = [label for label, files in enumerate(by_class.values()) for file in files if is_image_name(file)]
+    loose = [file for file in sorted(root.iterdir()) if is_image_name(file.name) and not file.is_dir()]
+    skipped = [
+        *(f"{file}: in no class folder; move it into one." for file in loose),
+        *(left_out(file) for files in by_class.values() for file in files if not is_image_name(file)),
+    ]
     if strict and skipped:
         raise UnreadableImage(skipped[0])
     return Folder(classes=classes, labels=labels, skipped=tuple(skipped), paths=paths)
 
 
-def _files(root: Path) -> Iterator[str]:
-    """All files below a folder, sorted; hidden ones are left out."""
+def _check_layout(root: Path, by_class: dict[str, list[str]]) -> None:
+    images = {name: [file for file in files if is_image_name(file)] for name, files in by_class.items()}
+    empty = next((name for name, found in images.items() if not found), None)
+    if empty is not None:
+        raise ValueError(f"class folder {root / empty} has no images: add some, or remove the folder.")
+    if not any(os.path.dirname(file) == str(root / name) for name, found in images.items() for file in found):
+        raise ValueError(
+            f"the folders of {root} ({', '.join(by_class)}) hold no images but folders: "
+            "the layout is ROOT/CLASS/*, or ROOT/train/CLASS/* and ROOT/val/CLASS/*."
+        )
+
+
+def files_below(root: str) -> Iterator[str]:
+    """All files below a folder, sorted, each linked folder once; hidden ones are left out."""
+    seen: set[str] = set()
     for folder, folders, files in os.walk(root, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        seen.add(os.path.realpath(folder))
+        kept = [name for name in sorted(folders) if not name.startswith(".")]
+        folders[:] = [name for name in kept if os.path.realpath(os.path.join(folder, name)) not in seen]
         yield from (os.path.join(folder, name) for name in sorted(files) if not name.startswith("."))

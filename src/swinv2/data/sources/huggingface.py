@@ -42,7 +42,12 @@ class HuggingFace(ImageSource):
 
 def huggingface_parts(options: DataOptions) -> Parts:
     """The parts of a dataset, whose image and label columns are found by their types where not named."""
-    parts = by_split(_load(options.path))
+    loaded = _load(options.path)
+    parts = by_split(loaded)
+    if not parts:
+        raise ValueError(
+            f"{options.path} has the splits {', '.join(loaded)}, none of which is train or val: rename one."
+        )
     features = next(iter(parts.values())).features
     image = options.image_column or _only(features, datasets.Image, "image_column")
     label = options.label_column or _only(features, datasets.ClassLabel, "label_column")
@@ -58,7 +63,7 @@ def _load(path: str) -> Mapping[str, Any]:
     """A dataset's parts by name; one without parts is its own name's part, or a train part."""
     try:
         loaded = _read(path)
-    except (OSError, ValueError, DatasetsError) as error:
+    except (OSError, ValueError, LookupError, DatasetsError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{path} is no readable Hugging Face dataset ({reason}): check its name and files.") from error
     return loaded if isinstance(loaded, Mapping) else {part_of(str(loaded.split)) or "train": loaded}
@@ -89,11 +94,13 @@ def _classes(rows: Any, label: str) -> tuple[str, ...]:
 
 
 def _values(rows: Any, label: str) -> list[Any]:
-    return sorted(rows.unique(label))
+    return sorted(value for value in rows.unique(label) if value is not None)
 
 
 def _open(rows: Any, image: str, label: str, classes: tuple[str, ...], where: str) -> HuggingFace:
     labels = list(rows[label])
+    if None in labels:
+        raise ValueError(f"{where} has no label in row {labels.index(None)}: remove such rows, or set label_column.")
     if not isinstance(rows.features[label], datasets.ClassLabel):
         numbers = {value: number for number, value in enumerate(_values(rows, label))}
         labels = [numbers[value] for value in labels]

@@ -6,8 +6,8 @@ import importlib
 from pathlib import Path
 from typing import cast
 
-from swinv2.data.options import DataOptions, Format, Split
-from swinv2.data.sources.base import ImageSource, Parts, divide
+from swinv2.data.options import Choice, DataOptions, Format
+from swinv2.data.sources.base import ImageSource, Parts, divide, join
 
 OPENERS = {
     "digits": "digits.digit_parts",
@@ -27,8 +27,8 @@ MARKS: dict[str, Format] = {  # what a folder of each format contains; a folder 
 }
 
 
-def open_split(options: DataOptions, split: Split) -> ImageSource:
-    """The training or validation images of a dataset; both have the same classes.
+def open_split(options: DataOptions, split: Choice) -> ImageSource:
+    """The training images, the validation images, or all images of a dataset; they have the same classes.
 
     A dataset that brings no validation part is divided by a seeded, stratified split.
 
@@ -36,12 +36,29 @@ def open_split(options: DataOptions, split: Split) -> ImageSource:
         ValueError: The path is missing, the layout is not what the format says, classes disagree between the
             parts, or there is a single class to train on.
     """
-    parts = _parts(options)
+    if not options.path:
+        raise ValueError("there is no data.path: say where the images are, as with --data.path photos.")
+    try:
+        return _open(_parts(options), options, split)
+    except ValueError as error:
+        mark = _mark(options.path) if options.format == "auto" else None
+        if mark is None or not any(path.is_dir() for path in Path(options.path).iterdir()):
+            raise
+        why = f"read as {MARKS[mark]} because of {mark}; --data.format folder reads class folders"
+        raise type(error)(f"{error} ({why})") from error
+
+
+def _open(parts: Parts, options: DataOptions, split: Choice) -> ImageSource:
+    if split == "all":
+        return join([part() for part in parts.values()])
     if split == "train" and "train" not in parts:
         raise ValueError(f"{options.path} has only a validation part: add the images to train on as its train part.")
     source = parts[split]() if split in parts else parts["train"]()
-    if split == "train" and len(source.classes) < 2:
-        raise ValueError(f"{options.path} has the single class {source.classes[0]!r}: training needs two or more.")
+    if not len(source):
+        raise ValueError(f"{options.path} has no images: check the path.")
+    if split == "train" and len(set(source.labels)) < 2:
+        name = source.classes[source.labels[0]]
+        raise ValueError(f"{options.path} has the single class {name!r}: training needs two or more.")
     return source if "val" in parts else divide(source, split, options)
 
 
@@ -62,7 +79,13 @@ def recognise(path: str) -> Format:
         return "huggingface"
     folder = Path(path)
     if folder.is_dir():
-        return next((layout for mark, layout in MARKS.items() if any(folder.glob(mark))), "folder")
+        mark = _mark(path)
+        return "folder" if mark is None else MARKS[mark]
     if folder.suffix in SUFFIXES:
         return SUFFIXES[folder.suffix]
     raise ValueError(f"{path} is no folder, .tar or .parquet file, nor digits or hf:NAME: check the path.")
+
+
+def _mark(path: str) -> str | None:
+    """What in a folder tells its format, if anything does."""
+    return next((mark for mark in MARKS if any(Path(path).glob(mark))), None)

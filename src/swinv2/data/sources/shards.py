@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from typing_extensions import override
 
+from swinv2.data.image import EXTENSIONS
 from swinv2.data.options import DataOptions
 from swinv2.data.sources.base import ImageSource, Parts, by_split, check_labels
 from swinv2.data.sources.files import find_files, group_by_part
@@ -62,23 +63,37 @@ def shard_parts(options: DataOptions) -> Parts:
     if names.exists():
         classes = tuple(filter(None, map(str.strip, names.read_text(encoding="utf-8").splitlines())))
     else:
-        top = max(entry.label for shards in parts.values() for entry in _index(shards))
-        classes = tuple(map(str, range(top + 1)))
+        labels = [entry.label for shards in parts.values() for entry in _index(shards)[0]]
+        classes = _numbers(labels, options.path)
     return {split: partial(_open, shards, classes) for split, shards in parts.items()}
 
 
 def _open(shards: Sequence[Path], classes: tuple[str, ...]) -> Shards:
-    entries = _index(shards)
+    entries, skipped = _index(shards)
     labels = [entry.label for entry in entries]
     check_labels(labels, classes, str(shards[0].parent))
-    return Shards(classes=classes, labels=labels, entries=entries)
+    return Shards(classes=classes, labels=labels, skipped=tuple(skipped), entries=entries)
 
 
-def _index(shards: Sequence[Path]) -> list[Entry]:
-    return [entry for shard in shards for entry in _index_shard(shard)]
+def _numbers(labels: Sequence[int], where: str) -> tuple[str, ...]:
+    """Classes named by their numbers; a slip in one label must not make a head of millions."""
+    top = max(labels)
+    if top > 1000 + 10 * len(labels):
+        raise ValueError(f"{where} has label {top} among {len(labels)} samples: name the classes in classes.txt.")
+    return tuple(map(str, range(top + 1)))
 
 
-def _index_shard(shard: Path) -> list[Entry]:
+def _index(shards: Sequence[Path]) -> tuple[list[Entry], list[str]]:
+    """The images, and "NAME: reason" of those in formats that are not read."""
+    entries: list[Entry] = []
+    skipped: list[str] = []
+    for shard in shards:
+        _index_shard(shard, entries, skipped)
+    return entries, skipped
+
+
+def _index_shard(shard: Path, entries: list[Entry], skipped: list[str]) -> None:
+    others: dict[str, str] = {}
     images: dict[str, tarfile.TarInfo] = {}
     labels: dict[str, int] = {}
     try:
@@ -87,6 +102,8 @@ def _index_shard(shard: Path) -> list[Entry]:
                 key, extension = _key(member.name)
                 if extension in IMAGES:
                     images[key] = member
+                elif f".{extension}" in EXTENSIONS:
+                    others[key] = member.name
                 elif extension in LABELS:
                     content = tar.extractfile(member)
                     labels[key] = _label(extension, content.read() if content else b"", f"{shard}/{member.name}")
@@ -99,7 +116,9 @@ def _index_shard(shard: Path) -> list[Entry]:
     if unlabelled is not None or not images:
         missing = f"no label for {unlabelled}" if images else "no images"
         raise ValueError(f"{shard} has {missing}: pack KEY.jpg (png, webp) with KEY.cls or KEY.json for each sample.")
-    return [Entry(str(shard), key, m.offset_data, m.size, labels[key]) for key, m in images.items()]
+    entries += [Entry(str(shard), key, m.offset_data, m.size, labels[key]) for key, m in images.items()]
+    lost = [name for key, name in others.items() if key not in images]
+    skipped += [f"{shard}/{name}: not read from shards; make it a JPEG, PNG or WebP." for name in lost]
 
 
 def _key(member: str) -> tuple[str, str]:
