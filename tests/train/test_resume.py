@@ -165,6 +165,12 @@ def test_a_finished_run_has_nothing_left_to_do(tiny: Tiny, tmp_path: Path) -> No
     assert (again.best.read_bytes(), again.rows) == (weights, rows)
 
 
+def test_fewer_epochs_than_were_trained_are_refused(tiny: Tiny, tmp_path: Path) -> None:
+    train(tiny(trainer={"epochs": 2}), tmp_path / "run", say=quiet)
+    with pytest.raises(ValueError, match=r"trainer\.epochs 1 is below the 2 epochs"):
+        train(tiny(trainer={"epochs": 1}), tmp_path / "run", resume=True, say=quiet)
+
+
 def test_the_best_of_before_is_still_to_beat(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = train(tiny(trainer={"epochs": 2}), tmp_path / "run", say=quiet)
     weights = folder.best.read_bytes()

@@ -4,6 +4,7 @@ window.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,7 @@ HIDDEN = 512
 """Width of the bias network in every released model."""
 
 
-class PositionBias(nn.Module):
+class PositionBias(nn.Module, ABC):
     """Base of all position biases. Called without arguments, it returns fp32 ``[heads, *(2w-1)]``.
 
     In evaluation without gradients the table is computed once and kept. It is recomputed when a parameter changed,
@@ -30,9 +31,9 @@ class PositionBias(nn.Module):
         super().__init__()
         self._kept: _Kept | None = None
 
+    @abstractmethod
     def compute(self) -> Tensor:
         """The table from the parameters."""
-        raise NotImplementedError("a position bias computes its table")
 
     def forward(self) -> Tensor:
         if torch.compiler.is_compiling():

@@ -53,7 +53,7 @@ def train(recipe: ClassifyRecipe, out: Path, *, resume: bool = False, say: Say =
         KeyboardInterrupt: Ctrl-C; the folder is complete, and the message says how to go on.
     """
     folder = RunFolder(out)
-    _check(folder, resume)
+    _check(folder, resume, recipe.trainer.epochs)
     L.seed_everything(recipe.seed, workers=True, verbose=False)
     training, validation = open_split(recipe.data, "train"), open_split(recipe.data, "val")
     model = build_model(recipe, len(training.classes))
@@ -78,9 +78,12 @@ def train(recipe: ClassifyRecipe, out: Path, *, resume: bool = False, say: Say =
 
 
 @rank_zero_only
-def _check(folder: RunFolder, resume: bool) -> None:
+def _check(folder: RunFolder, resume: bool, epochs: int) -> None:
     if resume and not folder.last.exists():
         raise ValueError(f"{folder.path} has no {folder.last.name} to resume from: start again with another --out.")
+    trained = int(folder.rows[-1]["epoch"] or 0) if folder.rows else 0
+    if resume and trained > epochs:
+        raise ValueError(f"trainer.epochs {epochs} is below the {trained} epochs of {folder.path}: give more.")
     if not resume and folder.path.exists():
         resuming = f", or go on with --resume {folder.path}" if folder.last.exists() else ""
         raise ValueError(f"run folder {folder.path} exists: choose another --out{resuming}.")
