@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def save(
         "source": FORMAT,
         "classes": json.dumps(list(classes)),
         "extra": json.dumps(dict(extra or {})),
-        "preprocessing": json.dumps(asdict(preprocessing) if preprocessing else None),
+        "preprocessing": json.dumps(preprocessing.to_dict() if preprocessing else None),
     }
     tensors = {name: tensor.detach().contiguous() for name, tensor in _state_dict(model).items()}
     with written_aside(path) as aside:
