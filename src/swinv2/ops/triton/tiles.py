@@ -1,0 +1,125 @@
+"""Sizes: what a call's windows look like to the kernels, and the table of tile configurations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from swinv2.config import Axes
+from swinv2.geometry import layout, product
+
+AXES = 3
+WHOLE_WINDOW = 64
+"""Up to this many tokens a window's scores are one tile, and its bias and the bias gradient stay in registers."""
+PROGRAMS = 1024
+"""How many programs fill a device with some to spare (132 multiprocessors of an H100, several programs each)."""
+MAX_HEAD_DIM = 128
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Queries and keys of a tile, and how many warps and pipeline stages work on it."""
+
+    queries: int
+    keys: int
+    warps: int
+    stages: int
+
+
+# By kernel, then by bytes of an element: tiles for head_dim up to 32, 64 and 128. Compiled and measured for registers,
+# shared memory and spills by tests/ops/triton/test_aot.py; not yet timed on a GPU.
+TILES: dict[str, dict[int, dict[int, Tile]]] = {
+    "forward": {
+        2: {32: Tile(64, 64, 4, 2), 64: Tile(64, 64, 4, 2), 128: Tile(64, 64, 4, 2)},
+        4: {32: Tile(64, 32, 4, 2), 64: Tile(32, 32, 4, 2), 128: Tile(32, 32, 4, 1)},
+    },
+    "queries": {
+        2: {32: Tile(64, 64, 4, 2), 64: Tile(64, 64, 4, 2), 128: Tile(64, 32, 4, 2)},
+        4: {32: Tile(64, 32, 4, 1), 64: Tile(32, 32, 4, 1), 128: Tile(32, 32, 8, 1)},
+    },
+    "keys": {
+        2: {32: Tile(64, 64, 4, 2), 64: Tile(64, 64, 4, 2), 128: Tile(32, 64, 8, 2)},
+        4: {32: Tile(32, 64, 4, 1), 64: Tile(32, 32, 4, 1), 128: Tile(32, 32, 8, 1)},
+    },
+    "pairs": {
+        2: {32: Tile(64, 64, 4, 2), 64: Tile(64, 64, 4, 2), 128: Tile(64, 64, 8, 2)},
+        4: {32: Tile(64, 32, 4, 1), 64: Tile(32, 32, 4, 1), 128: Tile(32, 32, 8, 1)},
+    },
+}
+WHOLE_WARPS = {16: 1, 32: 2, 64: 4}
+"""Warps of a whole-window program by the side of its tile; the backward pass and fp32 take twice as many."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A call as the kernels see it: three axes, windows as they run."""
+
+    batch: int
+    grid: Axes
+    window: Axes
+    shift: Axes
+    table: Axes
+    heads: int
+    head_dim: int
+    item_bytes: int
+
+    @classmethod
+    def of(cls, shape: tuple[int, ...], dtype: torch.dtype, window: Axes, shift: Axes) -> Problem:
+        """The problem of a qkv of ``shape`` ``[B, *grid, 3, heads, head_dim]``."""
+        lead = (1,) * (AXES - len(window))
+        axes = layout(tuple(shape[1:-3]), window, shift)
+        return cls(
+            batch=shape[0],
+            grid=lead + tuple(axis.grid for axis in axes),
+            window=lead + tuple(axis.window for axis in axes),
+            shift=(0,) * len(lead) + tuple(axis.shift for axis in axes),
+            table=lead + tuple(2 * w - 1 for w in window),
+            heads=shape[-2],
+            head_dim=shape[-1],
+            item_bytes=dtype.itemsize,
+        )
+
+    @property
+    def area(self) -> int:
+        """Tokens of a window, N."""
+        return product(self.window)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all the maps."""
+        return self.batch * product(self.grid)
+
+    @property
+    def windows(self) -> int:
+        """Windows of all the maps."""
+        return self.batch * product([-(-g // w) for g, w in zip(self.grid, self.window, strict=True)])
+
+    @property
+    def whole(self) -> bool:
+        """Whether one tile holds a window."""
+        return self.area <= WHOLE_WINDOW
+
+    @property
+    def block_d(self) -> int:
+        """head_dim padded to what a matrix product takes."""
+        return max(16, power_of_two(self.head_dim))
+
+    def tile(self, kernel: str) -> Tile:
+        """Tile of "forward", "queries", "keys" or "pairs", or of the whole-window "backward"."""
+        if not self.whole:
+            return TILES[kernel][self.item_bytes][max(32, self.block_d)]
+        side = max(16, power_of_two(self.area))
+        wide = 2 if kernel == "backward" or self.item_bytes == 4 else 1
+        return Tile(side, side, WHOLE_WARPS[side] * wide, 1)
+
+    def chunks(self, programs_per_window: int) -> tuple[int, int]:
+        """Windows that one program takes in turn, and the number of such chunks: enough to fill the device."""
+        wanted = -(-PROGRAMS // programs_per_window)
+        per_program = -(-self.windows // min(self.windows, wanted))
+        return per_program, -(-self.windows // per_program)
+
+
+def power_of_two(size: int) -> int:
+    """Smallest power of two that is not below ``size``."""
+    return 1 << (size - 1).bit_length()
