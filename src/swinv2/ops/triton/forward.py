@@ -64,14 +64,14 @@ def attention_forward(
         image, place = split_window(window, extent, WINDOW)
         masked = is_border(place, extent, shift, WINDOW) | (N % BLOCK_K != 0)
         q_row, q_region = locate(q_token, image, place, extent, shift, WINDOW)
-        q, _ = unit(load_rows(qkv, q_row, q_region >= 0, stride, HEAD_DIM, BLOCK_D), COSINE)
+        q, q_inverse = unit(load_rows(qkv, q_row, q_region >= 0, stride, HEAD_DIM, BLOCK_D), COSINE)
         top = tl.full([BLOCK_M], float("-inf"), tl.float32)
         total = tl.zeros([BLOCK_M], tl.float32)
         acc = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
         for start in range(0, N, BLOCK_K):
             k_token = start + tl.arange(0, BLOCK_K)
             k_row, k_region = locate(k_token, image, place, extent, shift, WINDOW)
-            k, _ = unit(load_rows(qkv + heads * HEAD_DIM, k_row, k_region >= 0, stride, HEAD_DIM, BLOCK_D), COSINE)
+            k, k_inverse = unit(load_rows(qkv + heads * HEAD_DIM, k_row, k_region >= 0, stride, HEAD_DIM, BLOCK_D), COSINE)
             v = load_rows(qkv + 2 * heads * HEAD_DIM, k_row, k_region >= 0, stride, HEAD_DIM, BLOCK_D)
             if not WHOLE:
                 bias = tl.load(table + (q_offset[:, None] - table_offset(k_token, WINDOW, TABLE)[None, :]))

@@ -15,6 +15,8 @@ WHOLE_WINDOW = 64
 PROGRAMS = 1024
 """How many programs fill a device with some to spare (132 multiprocessors of an H100, several programs each)."""
 MAX_HEAD_DIM = 128
+PAIR_BYTES = 128 * 2**20
+"""What the fp32 pairs' gradients of several heads of large windows may take at once; one head is the least."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Tile:
     keys: int
     warps: int
     stages: int
+    registers: int | None = None
+    """Most registers of a thread, where that buys occupancy without spills; None: the compiler's choice."""
 
 
 # By kernel, then by bytes of an element: tiles for head_dim up to 32, 64 and 128. Compiled and measured for registers,
@@ -47,6 +51,8 @@ TILES: dict[str, dict[int, dict[int, Tile]]] = {
         4: {32: Tile(64, 32, 4, 1), 64: Tile(32, 32, 4, 1), 128: Tile(32, 32, 8, 1)},
     },
 }
+REDUCE = Tile(32, 16, 4, 1)
+"""Queries and offsets (as keys) of a tile of the last sum of the bias gradient."""
 WHOLE_WARPS = {16: 1, 32: 2, 64: 4}
 """Warps of a whole-window program by the side of its tile; the backward pass and fp32 take twice as many."""
 
@@ -113,8 +119,40 @@ class Problem:
         wide = 2 if kernel == "backward" or self.item_bytes == 4 else 1
         return Tile(side, side, WHOLE_WARPS[side] * wide, 1)
 
-    def chunks(self, programs_per_window: int) -> tuple[int, int]:
-        """Windows that one program takes in turn, and the number of such chunks: enough to fill the device."""
+    @property
+    def forward_chunks(self) -> tuple[int, int]:
+        """Windows that a program of the forward pass takes in turn, and the number of such chunks."""
+        return self._chunks(self.heads) if self.whole else (1, self.windows)  # only a whole bias is worth keeping
+
+    @property
+    def pair_chunks(self) -> tuple[int, int]:
+        """The same for the programs that sum the bias gradient."""
+        if self.whole:
+            return self._chunks(self.heads)
+        tile = self.tile("pairs")
+        return self._chunks(-(-self.area // tile.queries) * -(-self.area // tile.keys) * self.heads)
+
+    @property
+    def pair_heads(self) -> int:
+        """Heads of large windows whose bias gradients are summed at once."""
+        return min(self.heads, max(1, PAIR_BYTES // (4 * self.pair_chunks[1] * self.area**2)))
+
+    @property
+    def query_programs(self) -> int:
+        """Programs a head of the queries' gradient."""
+        return self.windows * -(-self.area // self.tile("queries").queries)
+
+    @property
+    def workspace(self) -> int:
+        """Bytes that a backward pass takes beside its results: pairs, their sum, parts of the scale's gradient, delta."""
+        pairs = 4 * self.area**2
+        chunks = self.pair_chunks[1]
+        if self.whole:
+            return 4 * self.heads * chunks + pairs * self.heads * (chunks + 1)
+        sums = pairs * self.pair_heads * (chunks + (chunks > 1))
+        return sums + 4 * self.heads * (self.query_programs + self.tokens)
+
+    def _chunks(self, programs_per_window: int) -> tuple[int, int]:
         wanted = -(-PROGRAMS // programs_per_window)
         per_program = -(-self.windows // min(self.windows, wanted))
         return per_program, -(-self.windows // per_program)
