@@ -56,7 +56,16 @@ def _call(qkv: Tensor, bias: Tensor, window: Axes) -> Call:
         bias_needs_grad=torch.is_grad_enabled() and bias.requires_grad,
         compiling=torch.compiler.is_compiling(),
         exporting=torch.compiler.is_exporting(),
+        capability=_capability(qkv.device),
+        shape=tuple(qkv.shape),
     )
+
+
+@torch.compiler.assume_constant_result
+def _capability(device: torch.device) -> tuple[int, int] | None:
+    if device.type != "cuda" or not torch.cuda.is_available():  # fake tensors may be on a device that is not here
+        return None
+    return torch.cuda.get_device_capability(device)
 
 
 def _check(qkv: Tensor, bias: Tensor, window: Axes, shift: Axes, logit_scale: Tensor | None) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -12,6 +14,7 @@ from swinv2.config import Axes, did_you_mean
 from swinv2.ops.reference import reference_attention
 from swinv2.ops.sdpa import sdpa_attention
 from swinv2.ops.sequential import sequential_attention
+from swinv2.ops.triton.tiles import AXES, Problem, largest_head_dim
 
 Attention = Callable[[Tensor, Tensor, Axes, Axes, Tensor | None], Tensor]
 
@@ -27,6 +30,10 @@ class Call:
     bias_needs_grad: bool
     compiling: bool = False
     exporting: bool = False
+    capability: tuple[int, int] | None = None
+    """Compute capability of the device; None where it is not known."""
+    shape: tuple[int, ...] = ()
+    """Shape of qkv, for the workspace."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,8 @@ class Backend:
 
     run: Attention
     refuses: Callable[[Call], str | None] = lambda call: None
+    workspace: Callable[[Call], int] | None = None
+    """Most bytes that forward and backward take beside inputs, results and gradients; None: not stated."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,50 @@ def _sequential_refuses(call: Call) -> str | None:
     return "it is an operator of our own, which an exported graph may not hold" if call.exporting else None
 
 
+def _triton_attention(
+    qkv: Tensor, bias: Tensor, window: Axes, shift: Axes, logit_scale: Tensor | None
+) -> Tensor:
+    from swinv2.ops.triton.operator import triton_attention  # needs triton, which PyTorch brings for CUDA only
+
+    return triton_attention(qkv, bias, window, shift, logit_scale)
+
+
+@torch.compiler.assume_constant_result
+def _triton_interprets() -> bool:
+    return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "yes", "on", "y")
+
+
+@torch.compiler.assume_constant_result
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
+
+
+def _triton_refuses(call: Call) -> str | None:
+    if call.exporting:
+        return "it is an operator of our own, which an exported graph may not hold"
+    if call.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        return f"it computes in fp32, bf16 and fp16, and qkv is {call.dtype}"
+    if call.head_dim > largest_head_dim(call.dtype):
+        return f"its tiles hold a head_dim of {largest_head_dim(call.dtype)} at most in {call.dtype}, not {call.head_dim}"
+    if len(call.window) > AXES:
+        return f"it handles {AXES} axes at most, and the window has {len(call.window)}"
+    if not _has_triton():
+        return "the package triton is not installed"
+    if _triton_interprets():
+        return None if call.device in ("cpu", "cuda") else f"qkv is on {call.device}"
+    if call.device != "cuda" or torch.version.hip is not None:
+        return f"it needs an NVIDIA GPU, and qkv is on {call.device if torch.version.hip is None else 'another GPU'}"
+    if call.capability is not None and call.capability < (8, 0):
+        return f"it needs a GPU of compute capability 8.0 or newer, and this one has {'.'.join(map(str, call.capability))}"
+    return None
+
+
+def _triton_workspace(call: Call) -> int:
+    return Problem.of(call.shape, call.dtype, call.window, (0,) * len(call.window)).workspace
+
+
 BACKENDS: dict[str, Backend] = {
+    "triton": Backend(_triton_attention, _triton_refuses, _triton_workspace),
     "sdpa": Backend(sdpa_attention),
     "sequential": Backend(sequential_attention, _sequential_refuses),
     "reference": Backend(reference_attention),
@@ -59,6 +111,7 @@ BACKENDS: dict[str, Backend] = {
 # The first rule that applies, and whose backend can run, decides.
 RULES = (
     Rule(lambda call: call.exporting, "sdpa", "an exported graph may hold standard operators only"),
+    Rule(lambda call: call.device == "cuda", "triton", "its fused kernels read the projection in place"),
     Rule(lambda call: call.compiling, "sequential", "it is one node for torch.compile, whatever the shape"),
     Rule(
         lambda call: call.device == "cpu" and call.bias_needs_grad,

@@ -80,6 +80,16 @@ def head_table(table, head, TABLE: tl.constexpr):
 
 
 @triton.jit
+def load_bias(table, q_offset, k_offset, k_token, WINDOW: tl.constexpr, BLOCK_K: tl.constexpr):
+    """Bias of a tile, from offsets and key tokens that broadcast to it; -inf for keys beyond the window."""
+    N: tl.constexpr = WINDOW[0] * WINDOW[1] * WINDOW[2]
+    if N % BLOCK_K == 0:
+        return tl.load(table + (q_offset - k_offset))
+    # Not by the load's mask: whatever lies at the offset of the last token is good enough to be replaced.
+    return tl.where(k_token < N, tl.load(table + (q_offset - k_offset)), float("-inf"))
+
+
+@triton.jit
 def load_rows(base, row, real, stride, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr):
     """Vectors ``[rows, D]`` at ``base + row * stride``, zeros where not ``real`` and beyond ``HEAD_DIM``."""
     d = tl.arange(0, BLOCK_D)

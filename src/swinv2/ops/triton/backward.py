@@ -14,6 +14,7 @@ from swinv2.ops.triton.addressing import (
     LOG2E,
     head_table,
     is_border,
+    load_bias,
     load_rows,
     locate,
     logits,
@@ -61,7 +62,8 @@ def attention_backward(
     chunk, head = tl.program_id(0), tl.program_id(1)
     token = tl.arange(0, BLOCK_M)
     offset = table_offset(token, WINDOW, TABLE)
-    bias = tl.load(head_table(table, head, TABLE) + (offset[:, None] - offset[None, :]))
+    table = head_table(table, head, TABLE)
+    bias = load_bias(table, offset[:, None], offset[None, :], token[None, :], WINDOW, BLOCK_M)
     step = heads * HEAD_DIM
     qkv += head * HEAD_DIM
     grad_qkv += head * HEAD_DIM
@@ -73,7 +75,7 @@ def attention_backward(
     scale_sum = tl.zeros([BLOCK_M], tl.float32)
     for window in range(chunk * per_program, tl.minimum((chunk + 1) * per_program, windows)):
         image, place = split_window(window, extent, WINDOW)
-        masked = is_border(place, extent, shift, WINDOW) | (N % BLOCK_M != 0)
+        masked = is_border(place, extent, shift, WINDOW)
         row, region = locate(token, image, place, extent, shift, WINDOW)
         real = region >= 0
         q, q_inverse = unit(load_rows(qkv, row, real, 3 * step, HEAD_DIM, BLOCK_D), COSINE)
@@ -135,7 +137,7 @@ def attention_backward_queries(
     BLOCKS: tl.constexpr = (N + BLOCK_M - 1) // BLOCK_M
     head = tl.program_id(1)
     image, place = split_window(tl.program_id(0) // BLOCKS, extent, WINDOW)
-    masked = is_border(place, extent, shift, WINDOW) | (N % BLOCK_K != 0)
+    masked = is_border(place, extent, shift, WINDOW)
     step = heads * HEAD_DIM
     qkv += head * HEAD_DIM
     table = head_table(table, head, TABLE)
@@ -158,7 +160,8 @@ def attention_backward_queries(
         k_row, k_region = locate(k_token, image, place, extent, shift, WINDOW)
         k, k_inverse = unit(load_rows(qkv + step, k_row, k_region >= 0, 3 * step, HEAD_DIM, BLOCK_D), COSINE)
         v = load_rows(qkv + 2 * step, k_row, k_region >= 0, 3 * step, HEAD_DIM, BLOCK_D)
-        bias = tl.load(table + (q_offset[:, None] - table_offset(k_token, WINDOW, TABLE)[None, :]))
+        k_offset = table_offset(k_token, WINDOW, TABLE)
+        bias = load_bias(table, q_offset[:, None], k_offset[None, :], k_token[None, :], WINDOW, BLOCK_K)
         p = tl.exp2(logits(q, k, factor, bias, q_region, k_region, masked) * LOG2E - base[:, None])
         ds = p * (tl.dot(upstream, tl.trans(v), input_precision="tf32x3") - correction[:, None])
         acc = tl.dot(ds.to(k.dtype), k, acc, input_precision="tf32x3")
@@ -194,7 +197,7 @@ def attention_backward_keys(
     BLOCKS: tl.constexpr = (N + BLOCK_K - 1) // BLOCK_K
     head = tl.program_id(1)
     image, place = split_window(tl.program_id(0) // BLOCKS, extent, WINDOW)
-    masked = is_border(place, extent, shift, WINDOW) | (N % BLOCK_K != 0)
+    masked = is_border(place, extent, shift, WINDOW)
     step = heads * HEAD_DIM
     qkv += head * HEAD_DIM
     grad_qkv += head * HEAD_DIM
@@ -217,7 +220,8 @@ def attention_backward_keys(
         upstream = load_rows(grad_out + head * HEAD_DIM, q_row, real, step, HEAD_DIM, BLOCK_D)
         base = tl.load(lse + head * tokens + q_row, mask=real, other=INFINITY)
         correction = tl.load(delta + head * tokens + q_row, mask=real, other=0.0)
-        bias = tl.load(table + (table_offset(q_token, WINDOW, TABLE)[None, :] - k_offset[:, None]))
+        q_offset = table_offset(q_token, WINDOW, TABLE)
+        bias = load_bias(table, q_offset[None, :], k_offset[:, None], k_token[:, None], WINDOW, BLOCK_K)
         p = tl.exp2(logits(k, q, factor, bias, k_region, q_region, masked) * LOG2E - base[None, :])
         dv = tl.dot(p.to(v.dtype), upstream, dv, input_precision="tf32x3")
         ds = p * (tl.dot(v, tl.trans(upstream), input_precision="tf32x3") - correction[None, :])
@@ -263,15 +267,16 @@ def attention_backward_pairs(
     qkv += head * HEAD_DIM
     q_token = tl.program_id(0) // BLOCKS * BLOCK_M + tl.arange(0, BLOCK_M)
     k_token = tl.program_id(0) % BLOCKS * BLOCK_K + tl.arange(0, BLOCK_K)
-    offset = table_offset(q_token, WINDOW, TABLE)[:, None] - table_offset(k_token, WINDOW, TABLE)[None, :]
-    bias = tl.load(head_table(table, head, TABLE) + offset)
+    q_offset, k_offset = table_offset(q_token, WINDOW, TABLE), table_offset(k_token, WINDOW, TABLE)
+    table = head_table(table, head, TABLE)
+    bias = load_bias(table, q_offset[:, None], k_offset[None, :], k_token[None, :], WINDOW, BLOCK_K)
     factor = HEAD_DIM**-0.5
     if COSINE:
         factor = tl.load(scale + head)
     pair_sum = tl.zeros([BLOCK_M, BLOCK_K], tl.float32)
     for window in range(chunk * per_program, tl.minimum((chunk + 1) * per_program, windows)):
         image, place = split_window(window, extent, WINDOW)
-        masked = is_border(place, extent, shift, WINDOW) | (N % BLOCK_K != 0)
+        masked = is_border(place, extent, shift, WINDOW)
         q_row, q_region = locate(q_token, image, place, extent, shift, WINDOW)
         k_row, k_region = locate(k_token, image, place, extent, shift, WINDOW)
         real = q_region >= 0

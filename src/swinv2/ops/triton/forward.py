@@ -9,6 +9,7 @@ from swinv2.ops.triton.addressing import (
     LOG2E,
     head_table,
     is_border,
+    load_bias,
     load_rows,
     locate,
     logits,
@@ -59,10 +60,12 @@ def attention_forward(
     else:
         factor = HEAD_DIM**-0.5
     if WHOLE:
-        bias = tl.load(table + (q_offset[:, None] - table_offset(tl.arange(0, BLOCK_K), WINDOW, TABLE)[None, :]))
+        k_token = tl.arange(0, BLOCK_K)
+        k_offset = table_offset(k_token, WINDOW, TABLE)
+        bias = load_bias(table, q_offset[:, None], k_offset[None, :], k_token[None, :], WINDOW, BLOCK_K)
     for window in range(first, tl.minimum(first + per_program, windows)):
         image, place = split_window(window, extent, WINDOW)
-        masked = is_border(place, extent, shift, WINDOW) | (N % BLOCK_K != 0)
+        masked = is_border(place, extent, shift, WINDOW)
         q_row, q_region = locate(q_token, image, place, extent, shift, WINDOW)
         q, q_inverse = unit(load_rows(qkv, q_row, q_region >= 0, stride, HEAD_DIM, BLOCK_D), COSINE)
         top = tl.full([BLOCK_M], float("-inf"), tl.float32)
@@ -74,7 +77,8 @@ def attention_forward(
             k, k_inverse = unit(load_rows(qkv + heads * HEAD_DIM, k_row, k_region >= 0, stride, HEAD_DIM, BLOCK_D), COSINE)
             v = load_rows(qkv + 2 * heads * HEAD_DIM, k_row, k_region >= 0, stride, HEAD_DIM, BLOCK_D)
             if not WHOLE:
-                bias = tl.load(table + (q_offset[:, None] - table_offset(k_token, WINDOW, TABLE)[None, :]))
+                k_offset = table_offset(k_token, WINDOW, TABLE)
+                bias = load_bias(table, q_offset[:, None], k_offset[None, :], k_token[None, :], WINDOW, BLOCK_K)
             score = logits(q, k, factor, bias, q_region, k_region, masked)
             new_top = tl.maximum(top, tl.max(score, 1))
             base = tl.where(new_top == float("-inf"), 0.0, new_top) * LOG2E  # no key seen yet: keep clear of inf - inf
@@ -83,6 +87,7 @@ def attention_forward(
             total = total * fade + tl.sum(p, 1)
             acc = tl.dot(p.to(v.dtype), v, acc * fade[:, None], input_precision="tf32x3")
             top = new_top
+        total = tl.where(total > 0.0, total, 1.0)  # a query beyond the window sees no key
         acc = acc / total[:, None]
         store_rows(out + head * HEAD_DIM, q_row, q_region >= 0, heads * HEAD_DIM, acc, HEAD_DIM, BLOCK_D)
         tl.store(lse + head * tokens + q_row, top * LOG2E + tl.log2(total), mask=q_region >= 0)

@@ -10,11 +10,8 @@ from swinv2.config import Axes
 from swinv2.geometry import layout, product
 
 AXES = 3
-WHOLE_WINDOW = 64
-"""Up to this many tokens a window's scores are one tile, and its bias and the bias gradient stay in registers."""
 PROGRAMS = 1024
 """How many programs fill a device with some to spare (132 multiprocessors of an H100, several programs each)."""
-MAX_HEAD_DIM = 128
 PAIR_BYTES = 128 * 2**20
 """What the fp32 pairs' gradients of several heads of large windows may take at once; one head is the least."""
 
@@ -31,30 +28,34 @@ class Tile:
     """Most registers of a thread, where that buys occupancy without spills; None: the compiler's choice."""
 
 
-# By kernel, then by bytes of an element: tiles for head_dim up to 32, 64 and 128. Compiled and measured for registers,
-# shared memory and spills by tests/ops/triton/test_aot.py; not yet timed on a GPU.
+# By kernel, then by bytes of an element: tiles for head_dim up to 32, 64 and 128. tests/ops/triton/test_aot.py compiles
+# them for sm_80 and sm_90 and asserts registers, shared memory and spills; they are not yet timed on a GPU. Rows of a
+# product take 16 per warp: more warps than that would repeat each other's work.
 TILES: dict[str, dict[int, dict[int, Tile]]] = {
     "forward": {
-        2: {32: Tile(64, 64, 4, 2), 64: Tile(64, 64, 4, 2), 128: Tile(64, 64, 4, 2)},
-        4: {32: Tile(64, 32, 4, 2), 64: Tile(32, 32, 4, 2), 128: Tile(32, 32, 4, 1)},
+        2: {32: Tile(64, 32, 4, 1, 128), 64: Tile(64, 32, 4, 1), 128: Tile(64, 32, 8, 1)},
+        4: {32: Tile(64, 32, 4, 1), 64: Tile(32, 16, 4, 1)},
     },
     "queries": {
-        2: {32: Tile(64, 64, 4, 2), 64: Tile(64, 64, 4, 2), 128: Tile(64, 32, 4, 2)},
-        4: {32: Tile(64, 32, 4, 1), 64: Tile(32, 32, 4, 1), 128: Tile(32, 32, 8, 1)},
+        2: {32: Tile(64, 32, 4, 2, 128), 64: Tile(64, 32, 4, 1), 128: Tile(64, 32, 8, 1)},
+        4: {32: Tile(64, 32, 4, 1), 64: Tile(32, 16, 4, 1)},
     },
     "keys": {
-        2: {32: Tile(64, 64, 4, 2), 64: Tile(64, 64, 4, 2), 128: Tile(32, 64, 8, 2)},
-        4: {32: Tile(32, 64, 4, 1), 64: Tile(32, 32, 4, 1), 128: Tile(32, 32, 8, 1)},
+        2: {32: Tile(32, 64, 4, 1), 64: Tile(32, 32, 4, 1), 128: Tile(32, 32, 4, 1)},
+        4: {32: Tile(16, 64, 4, 1), 64: Tile(16, 32, 4, 1)},
     },
     "pairs": {
-        2: {32: Tile(64, 64, 4, 2), 64: Tile(64, 64, 4, 2), 128: Tile(64, 64, 8, 2)},
-        4: {32: Tile(64, 32, 4, 1), 64: Tile(32, 32, 4, 1), 128: Tile(32, 32, 8, 1)},
+        2: {32: Tile(64, 32, 4, 1, 168), 64: Tile(64, 32, 4, 1), 128: Tile(64, 32, 8, 1)},
+        4: {32: Tile(64, 32, 4, 1), 64: Tile(32, 16, 4, 1)},
     },
 }
+WHOLE_WINDOW = {2: {32: 64, 64: 32, 128: 0}, 4: {32: 0, 64: 0}}
+"""Most tokens, by bytes of an element and head_dim, of a window that is one tile; its bias, and the gradient of that,
+then stay in registers. fp32 has none to spare."""
+WHOLE_WARPS = {16: 1, 32: 2, 64: 4}
+"""Warps of a whole-window program by the side of its tile."""
 REDUCE = Tile(32, 16, 4, 1)
 """Queries and offsets (as keys) of a tile of the last sum of the bias gradient."""
-WHOLE_WARPS = {16: 1, 32: 2, 64: 4}
-"""Warps of a whole-window program by the side of its tile; the backward pass and fp32 take twice as many."""
 
 
 @dataclass(frozen=True)
@@ -102,22 +103,21 @@ class Problem:
         return self.batch * product([-(-g // w) for g, w in zip(self.grid, self.window, strict=True)])
 
     @property
-    def whole(self) -> bool:
-        """Whether one tile holds a window."""
-        return self.area <= WHOLE_WINDOW
-
-    @property
     def block_d(self) -> int:
         """head_dim padded to what a matrix product takes."""
         return max(16, power_of_two(self.head_dim))
+
+    @property
+    def whole(self) -> bool:
+        """Whether one tile holds a window."""
+        return self.area <= WHOLE_WINDOW[self.item_bytes][max(32, self.block_d)]
 
     def tile(self, kernel: str) -> Tile:
         """Tile of "forward", "queries", "keys" or "pairs", or of the whole-window "backward"."""
         if not self.whole:
             return TILES[kernel][self.item_bytes][max(32, self.block_d)]
         side = max(16, power_of_two(self.area))
-        wide = 2 if kernel == "backward" or self.item_bytes == 4 else 1
-        return Tile(side, side, WHOLE_WARPS[side] * wide, 1)
+        return Tile(side, side, WHOLE_WARPS[side], 1)
 
     @property
     def forward_chunks(self) -> tuple[int, int]:
@@ -144,18 +144,24 @@ class Problem:
 
     @property
     def workspace(self) -> int:
-        """Bytes that a backward pass takes beside its results: pairs, their sum, parts of the scale's gradient, delta."""
-        pairs = 4 * self.area**2
-        chunks = self.pair_chunks[1]
+        """Bytes of the saved log-sum-exp and of what the backward pass takes beside its results: pairs' gradients, their
+        sum, parts of the scale's gradient and, for large windows, delta."""
+        saved = 4 * self.heads * self.tokens
+        chunks, pairs = self.pair_chunks[1], 4 * self.area**2
         if self.whole:
-            return 4 * self.heads * chunks + pairs * self.heads * (chunks + 1)
+            return saved + 4 * self.heads * chunks + pairs * self.heads * (chunks + 1)
         sums = pairs * self.pair_heads * (chunks + (chunks > 1))
-        return sums + 4 * self.heads * (self.query_programs + self.tokens)
+        return 2 * saved + 4 * self.heads * self.query_programs + sums
 
     def _chunks(self, programs_per_window: int) -> tuple[int, int]:
         wanted = -(-PROGRAMS // programs_per_window)
         per_program = -(-self.windows // min(self.windows, wanted))
         return per_program, -(-self.windows // per_program)
+
+
+def largest_head_dim(dtype: torch.dtype) -> int:
+    """What the table of tiles covers."""
+    return max(TILES["forward"][dtype.itemsize])
 
 
 def power_of_two(size: int) -> int:
