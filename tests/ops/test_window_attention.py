@@ -11,7 +11,17 @@ from swinv2.ops.dispatch import BACKENDS, RULES, Call, choose
 from swinv2.ops.reference import reference_attention
 from swinv2.ops.windows import expand_bias
 
-FAST = [name for name in BACKENDS if name != "reference"]
+
+
+def refusal(backend, device, dtype=torch.float32):
+    return BACKENDS[backend].refuses(Call(device, dtype, (8, 8), 32, True))
+
+
+DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+HERE = [name for name in BACKENDS if any(refusal(name, device) is None for device in DEVICES)]
+# Triton's interpreter takes about 10 ms for a tile: there most of this file is a sweep.
+EVERY = [pytest.param(name, marks=[pytest.mark.slow] * (name == "triton")) for name in HERE]
+FAST = [param for param in EVERY if param.values != ("reference",)]
 CASES = [  # grid, window, shift
     ((8,), (4,), (2,)),
     ((10,), (8,), (4,)),
@@ -26,19 +36,38 @@ CASES = [  # grid, window, shift
     ((4, 9, 6), (2, 4, 3), (1, 2, 1)),
     ((3, 9, 10), (8, 4, 5), (4, 2, 2)),
     ((1, 9, 10), (1, 4, 5), (0, 2, 2)),  # a leading axis of size 1
+    ((10, 11), (10, 8), (5, 4)),  # more tokens than a tile of keys holds
 ]
-# Largest RMS error over RMS value, against fp64 on the same (rounded) input.
+ARGUMENTS = {"backend", "device", "dtype"}
+# Largest RMS error over RMS value, against fp64 on the same (rounded) input; values below 0.1 count as 0.1, for a
+# window of one token has no gradient but rounding.
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 5e-6, torch.bfloat16: 1.6e-2, torch.float16: 2e-3}
 
 
-def make_inputs(grid, window, cosine, dtype=torch.float64, batch=2, heads=2, head_dim=8, seed=0):
+@pytest.fixture(autouse=True)
+def backend_runs(request):
+    """Skip what a backend refuses: Triton needs a GPU or its interpreter, and has no fp64."""
+    arguments = {name: request.getfixturevalue(name) for name in ARGUMENTS & {*request.fixturenames}}
+    if arguments.get("backend") in BACKENDS:
+        reason = refusal(arguments["backend"], arguments.get("device", "cpu"), arguments.get("dtype", torch.float32))
+        if reason is not None:
+            pytest.skip(reason)
+
+
+def make_inputs(grid, window, cosine, dtype=torch.float64, device="cpu", batch=2, heads=2, head_dim=8, seed=0):
     g = torch.Generator().manual_seed(seed)
     qkv = torch.randn(batch, *grid, 3, heads, head_dim, generator=g, dtype=torch.float64)
     bias = 3 * torch.randn(heads, *(2 * w - 1 for w in window), generator=g, dtype=torch.float64)
     scale = 5 + 20 * torch.rand(heads, generator=g, dtype=torch.float64) if cosine else None
     grad = torch.randn(batch, *grid, heads, head_dim, generator=g, dtype=torch.float64)
     wide = torch.promote_types(dtype, torch.float32)
-    return qkv.to(dtype), bias.to(wide), None if scale is None else scale.to(wide), grad.to(dtype)
+    inputs = qkv.to(dtype), bias.to(wide), None if scale is None else scale.to(wide), grad.to(dtype)
+    return tuple(x if x is None else x.to(device) for x in inputs)
+
+
+def widest(backend):
+    """The dtype that shows a backend's errors best."""
+    return torch.float32 if backend == "triton" else torch.float64
 
 
 def run(attention, qkv, bias, scale, grad, window, shift):
@@ -49,40 +78,39 @@ def run(attention, qkv, bias, scale, grad, window, shift):
 
 
 def check(backend, grid, window, shift, cosine, dtype, device="cpu", **shape):
-    qkv, bias, scale, grad = (
-        x if x is None else x.to(device) for x in make_inputs(grid, window, cosine, dtype, **shape)
-    )
+    qkv, bias, scale, grad = make_inputs(grid, window, cosine, dtype, device, **shape)
     got = run(lambda *a: window_attention(*a, backend=backend), qkv, bias, scale, grad, window, shift)
     wide = [None if x is None else x.double() for x in (qkv, bias, scale, grad)]
     want = run(reference_attention, *wide, window, shift)
     assert got["out"].dtype == got["qkv"].dtype == dtype
     for name, expected in want.items():
         actual = got[name].double()
-        error = (actual - expected).square().mean().sqrt() / expected.square().mean().sqrt().clamp_min(1e-30)
-        assert error <= TOLERANCE[dtype], f"{name}: {error:.2e}"
+        error = (actual - expected).square().mean().sqrt() / expected.square().mean().sqrt().clamp_min(0.1)
+        doubt = 2 if name == "scale" else 1  # a sum over all pairs, most of which cancel
+        assert error <= doubt * TOLERANCE[dtype], f"{name}: {error:.2e}"
 
 
 @pytest.mark.parametrize("cosine", [True, False], ids=["cosine", "dot"])
 @pytest.mark.parametrize(("grid", "window", "shift"), CASES)
 @pytest.mark.parametrize("backend", FAST)
-def test_equals_the_oracle_in_fp64(backend, grid, window, shift, cosine, device):
-    check(backend, grid, window, shift, cosine, torch.float64, device)
+def test_equals_the_oracle(backend, grid, window, shift, cosine, device):
+    check(backend, grid, window, shift, cosine, widest(backend), device)
 
 
 @pytest.mark.parametrize("cosine", [True, False], ids=["cosine", "dot"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize(("grid", "window", "shift"), CASES[::3])
-@pytest.mark.parametrize("backend", list(BACKENDS))
+@pytest.mark.parametrize("backend", EVERY)
 def test_is_accurate_in_each_dtype(backend, grid, window, shift, dtype, cosine, device):
     check(backend, grid, window, shift, cosine, dtype, device, head_dim=32)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("backend", list(BACKENDS))
-def test_extreme_logits(backend, dtype):
+@pytest.mark.parametrize("backend", HERE)
+def test_extreme_logits(backend, dtype, device):
     """Zero vectors, norms of 1e4 and the scale at its clamp of 100, together: finite, and as accurate as elsewhere."""
     grid, window, shift = (9, 9), (4, 4), (2, 2)
-    qkv, bias, scale, grad = make_inputs(grid, window, True, dtype, head_dim=32)
+    qkv, bias, scale, grad = make_inputs(grid, window, True, dtype, device, head_dim=32)
     qkv[:, ::2, :, :2] *= 1e4 / qkv[:, ::2, :, :2].float().norm(dim=-1, keepdim=True).to(dtype)
     qkv[:, 1, 1, :2] = 0  # its gradient is that of x / 1e-6, beyond what fp16 can hold
     scale.fill_(100.0)
@@ -93,38 +121,38 @@ def test_extreme_logits(backend, dtype):
     assert error <= {torch.float32: 1e-5, torch.bfloat16: 0.1, torch.float16: 0.02}[dtype]
 
 
-@pytest.mark.parametrize("backend", list(BACKENDS))
+@pytest.mark.parametrize("backend", EVERY)
 @pytest.mark.parametrize("grid", [(10, 10), (10,), (3, 10, 9)])
-def test_padding_is_invisible_and_the_roll_leaks_nothing(backend, grid):
+def test_padding_is_invisible_and_the_roll_leaks_nothing(backend, grid, device):
     """Traps 1 and 2. A row belongs to windows of its own side only, and what lies beyond the map has no say."""
     window, shift = (8,) * len(grid), (4,) * len(grid)
-    qkv, bias, scale, _ = make_inputs(grid, window, True)
+    qkv, bias, scale, _ = make_inputs(grid, window, True, widest(backend), device, batch=1)
     last = len(grid)
     before = window_attention(qkv, bias, window, shift, scale, backend)
     changed = qkv.clone()
-    changed.select(last, 0).normal_(generator=torch.Generator().manual_seed(1))
+    changed.select(last, 0).neg_()
     after = window_attention(changed, bias, window, shift, scale, backend)
     rows = (before != after).movedim(last, 0).flatten(1).any(1)
     assert rows.nonzero().flatten().tolist() == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("backend", list(BACKENDS))
-def test_masks_are_true_under_extreme_scores(backend):
+@pytest.mark.parametrize("backend", EVERY)
+def test_masks_are_true_under_extreme_scores(backend, device):
     """Trap 3: scores span +-100, so a mask of -100 would leave the far end half the weight; it must have none."""
     window, shift = (8,), (4,)
-    qkv = torch.zeros(1, 16, 3, 1, 4)
+    qkv = torch.zeros(1, 16, 3, 1, 4, device=device)
     qkv[..., 0, 0, 0] = 1.0  # the last window holds tokens 12 to 15, and 0 to 3 that the roll brought there
     qkv[:, :12, 1, 0, 0], qkv[:, 12:, 1, 0, 0] = -1.0, 1.0  # the far end agrees with every query, the near end opposes
     qkv[:, 12:, 2] = 1e6
-    out = window_attention(qkv, torch.zeros(1, 15), window, shift, torch.tensor([100.0]), backend)
+    out = window_attention(qkv, qkv.new_zeros(1, 15), window, shift, qkv.new_tensor([100.0]), backend)
     assert out[:, :4].abs().max() == 0
 
 
-@pytest.mark.parametrize("backend", list(BACKENDS))
-def test_padding_borrows_nothing_from_other_images(backend):
+@pytest.mark.parametrize("backend", EVERY)
+def test_padding_borrows_nothing_from_other_images(backend, device):
     """An infinite token spoils the windows it stands in, and no other image."""
     grid, window, shift = (9, 9), (4, 4), (2, 2)
-    qkv, bias, scale, grad = make_inputs(grid, window, True, torch.float32)
+    qkv, bias, scale, grad = make_inputs(grid, window, True, torch.float32, device)
     clean = run(lambda *a: window_attention(*a, backend=backend), qkv, bias, scale, grad, window, shift)
     qkv[0, 0, 0] = torch.inf
     spoilt = run(lambda *a: window_attention(*a, backend=backend), qkv, bias, scale, grad, window, shift)
@@ -142,20 +170,20 @@ def peers_attention(qkv, bias, scale):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("backend", list(BACKENDS))
-def test_no_backend_is_less_accurate_than_the_peers(backend, dtype):
+@pytest.mark.parametrize("backend", EVERY)
+def test_no_backend_is_less_accurate_than_the_peers(backend, dtype, device):
     window = (8, 8)
-    qkv, bias, scale, _ = make_inputs(window, window, True, dtype, batch=8, heads=3, head_dim=32)
+    qkv, bias, scale, _ = make_inputs(window, window, True, dtype, device, batch=8, heads=3, head_dim=32)
     want = reference_attention(qkv.double(), bias.double(), window, (0, 0), scale.double())
     ours = window_attention(qkv, bias, window, (0, 0), scale, backend).double() - want
     theirs = peers_attention(qkv, expand_bias(bias, window, window), scale).double() - want
     assert ours.square().mean().sqrt() <= 1.05 * theirs.square().mean().sqrt()
 
 
-@pytest.mark.parametrize("backend", list(BACKENDS))
-def test_result_does_not_depend_on_batch_or_memory_layout(backend):
+@pytest.mark.parametrize("backend", EVERY)
+def test_result_does_not_depend_on_batch_or_memory_layout(backend, device):
     grid, window, shift = (9, 10), (4, 4), (2, 2)
-    qkv, bias, scale, _ = make_inputs(grid, window, True, torch.float32, batch=3)
+    qkv, bias, scale, _ = make_inputs(grid, window, True, torch.float32, device, batch=3)
     whole = window_attention(qkv, bias, window, shift, scale, backend)
     one = torch.cat([window_attention(x[None], bias, window, shift, scale, backend) for x in qkv])
     torch.testing.assert_close(whole, one, rtol=1e-5, atol=1e-6)
@@ -166,9 +194,9 @@ def test_result_does_not_depend_on_batch_or_memory_layout(backend):
     torch.testing.assert_close(window_attention(expanded, bias, window, shift, scale, backend)[1], whole[0])
 
 
-@pytest.mark.parametrize("backend", list(BACKENDS))
-def test_an_empty_batch_gives_an_empty_result(backend):
-    qkv, bias, scale, _ = make_inputs((8, 8), (4, 4), True)
+@pytest.mark.parametrize("backend", EVERY)
+def test_an_empty_batch_gives_an_empty_result(backend, device):
+    qkv, bias, scale, _ = make_inputs((8, 8), (4, 4), True, widest(backend), device)
     bias.requires_grad_()
     out = window_attention(qkv[:0], bias, (4, 4), (2, 2), scale, backend)
     assert out.shape == (0, 8, 8, 2, 8)
@@ -181,21 +209,21 @@ def test_chunks_change_nothing(monkeypatch):
     check("sequential", (10, 7), (4, 3), (2, 1), True, torch.float64)
 
 
-@pytest.mark.parametrize("backend", list(BACKENDS))
-def test_autocast_does_not_reach_inside(backend):
-    inputs = make_inputs((8, 8), (4, 4), True, torch.float32)
+@pytest.mark.parametrize("backend", EVERY)
+def test_autocast_does_not_reach_inside(backend, device):
+    inputs = make_inputs((8, 8), (4, 4), True, torch.float32, device)
 
     def both():
         return run(lambda *a: window_attention(*a, backend=backend), *inputs, (4, 4), (2, 2))
 
     plain = both()
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(device, torch.bfloat16):
         cast = both()
-    for name in ("out", "qkv") if backend == "sequential" else ("out",):  # others' backward is PyTorch's own
+    for name in ("out", "qkv") if backend in ("sequential", "triton") else ("out",):  # others' backward is PyTorch's own
         assert torch.equal(cast[name], plain[name]), name
 
 
-@pytest.mark.parametrize("backend", list(BACKENDS))
+@pytest.mark.parametrize("backend", EVERY)
 def test_fake_tensors_leave_nothing_behind(backend):
     """A memory planner runs the operator on fake tensors; a real call of the same shape must not meet them."""
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -209,27 +237,31 @@ def test_fake_tensors_leave_nothing_behind(backend):
     assert (fake.shape, fake.dtype) == (real.shape, real.dtype)
 
 
-def test_sequential_is_a_lawful_custom_operator():
-    qkv, bias, scale, _ = make_inputs((5, 6), (4, 4), True, torch.float32)
+@pytest.mark.parametrize("backend", [name for name in HERE if name in ("sequential", "triton")])
+def test_our_own_operators_are_lawful(backend, device):
+    qkv, bias, scale, _ = make_inputs((5, 6), (4, 4), True, torch.float32, device, batch=1, heads=1)
+    window_attention(qkv, bias, (4, 4), (2, 2), scale, backend)  # registers it
     inputs = [x.requires_grad_() for x in (qkv, bias, scale)]
     arguments = (inputs[0], inputs[1], [4, 4], [2, 2], inputs[2])
-    torch.library.opcheck(torch.ops.swinv2.sequential_attention.default, arguments)
+    torch.library.opcheck(getattr(torch.ops.swinv2, f"{backend}_attention").default, arguments)
 
 
+@pytest.mark.parametrize("backend", ["auto", *(param for param in EVERY if param.values == ("triton",))])
 @pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize("grad", [False, True])
-def test_compiles_to_one_graph(dynamic, grad):
+def test_compiles_to_one_graph(dynamic, grad, backend, device):
     torch._dynamo.reset()
     compiled = torch.compile(window_attention, fullgraph=True, dynamic=dynamic, backend="aot_eager")
     for grid in ((8, 8), (9, 12)):
-        qkv, bias, scale, upstream = make_inputs(grid, (4, 4), True, torch.float32)
+        qkv, bias, scale, upstream = make_inputs(grid, (4, 4), True, torch.float32, device, batch=1)
         if grad:
-            got, want = (run(f, qkv, bias, scale, upstream, (4, 4), (2, 2)) for f in (compiled, window_attention))
+            both = [lambda *a, f=f: f(*a, backend=backend) for f in (compiled, window_attention)]
+            got, want = (run(f, qkv, bias, scale, upstream, (4, 4), (2, 2)) for f in both)
             for name in want:
                 torch.testing.assert_close(got[name], want[name])
         else:
-            want = window_attention(qkv, bias, (4, 4), (2, 2), scale)
-            torch.testing.assert_close(compiled(qkv, bias, (4, 4), (2, 2), scale), want)
+            want = window_attention(qkv, bias, (4, 4), (2, 2), scale, backend)
+            torch.testing.assert_close(compiled(qkv, bias, (4, 4), (2, 2), scale, backend), want)
 
 
 class Largest(TorchDispatchMode):
@@ -296,7 +328,7 @@ def test_the_choice_explains_itself():
     assert explain(qkv, bias, (4, 4)).startswith("sdpa: picked, because")
     text = explain(qkv, bias.requires_grad_(), (4, 4))
     assert text.startswith("sequential: picked, because on the CPU")
-    assert all(name in text for name in BACKENDS)
+    assert all(f"{name}: " in text for name in BACKENDS)
     with torch.no_grad():
         assert explain(qkv, bias, (4, 4)).startswith("sdpa: picked")
 
@@ -306,12 +338,17 @@ def test_the_choice_explains_itself():
     [
         ({}, "sdpa"),
         ({"bias_needs_grad": True}, "sequential"),
-        ({"device": "cuda", "bias_needs_grad": True}, "sdpa"),
+        ({"device": "cuda", "bias_needs_grad": True}, "triton"),
+        ({"device": "cuda", "compiling": True}, "triton"),
+        ({"device": "cuda", "exporting": True}, "sdpa"),
+        ({"device": "cuda", "dtype": torch.float64}, "sdpa"),
+        ({"device": "cuda", "capability": (7, 5)}, "sdpa"),
         ({"compiling": True}, "sequential"),
         ({"compiling": True, "exporting": True}, "sdpa"),
     ],
 )
-def test_what_auto_picks(circumstances, picked):
+def test_what_auto_picks(circumstances, picked, monkeypatch):
+    monkeypatch.setattr("swinv2.ops.dispatch._has_triton", lambda: True)
     call = {"device": "cpu", "dtype": torch.float32, "window": (8, 8), "head_dim": 32, "bias_needs_grad": False}
     assert choose(Call(**{**call, **circumstances})) == picked
 
