@@ -12,7 +12,6 @@ from swinv2.ops.reference import reference_attention
 from swinv2.ops.windows import expand_bias
 
 
-
 def refusal(backend, device, dtype=torch.float32):
     return BACKENDS[backend].refuses(Call(device, dtype, (8, 8), 32, True))
 
@@ -219,7 +218,7 @@ def test_autocast_does_not_reach_inside(backend, device):
     plain = both()
     with torch.autocast(device, torch.bfloat16):
         cast = both()
-    for name in ("out", "qkv") if backend in ("sequential", "triton") else ("out",):  # others' backward is PyTorch's own
+    for name in ("out", "qkv") if backend in ("sequential", "triton") else ("out",):  # other backwards are PyTorch's
         assert torch.equal(cast[name], plain[name]), name
 
 

@@ -61,7 +61,7 @@ def _call(qkv: Tensor, bias: Tensor, window: Axes) -> Call:
     )
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _capability(device: torch.device) -> tuple[int, int] | None:
     if device.type != "cuda" or not torch.cuda.is_available():  # fake tensors may be on a device that is not here
         return None

@@ -59,20 +59,18 @@ def _sequential_refuses(call: Call) -> str | None:
     return "it is an operator of our own, which an exported graph may not hold" if call.exporting else None
 
 
-def _triton_attention(
-    qkv: Tensor, bias: Tensor, window: Axes, shift: Axes, logit_scale: Tensor | None
-) -> Tensor:
+def _triton_attention(qkv: Tensor, bias: Tensor, window: Axes, shift: Axes, logit_scale: Tensor | None) -> Tensor:
     from swinv2.ops.triton.operator import triton_attention  # needs triton, which PyTorch brings for CUDA only
 
     return triton_attention(qkv, bias, window, shift, logit_scale)
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _triton_interprets() -> bool:
     return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "yes", "on", "y")
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _has_triton() -> bool:
     return find_spec("triton") is not None
 
@@ -82,8 +80,9 @@ def _triton_refuses(call: Call) -> str | None:
         return "it is an operator of our own, which an exported graph may not hold"
     if call.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         return f"it computes in fp32, bf16 and fp16, and qkv is {call.dtype}"
-    if call.head_dim > largest_head_dim(call.dtype):
-        return f"its tiles hold a head_dim of {largest_head_dim(call.dtype)} at most in {call.dtype}, not {call.head_dim}"
+    largest = largest_head_dim(call.dtype)
+    if call.head_dim > largest:
+        return f"its tiles hold a head_dim of {largest} at most in {call.dtype}, not {call.head_dim}"
     if len(call.window) > AXES:
         return f"it handles {AXES} axes at most, and the window has {len(call.window)}"
     if not _has_triton():
@@ -93,7 +92,7 @@ def _triton_refuses(call: Call) -> str | None:
     if call.device != "cuda" or torch.version.hip is not None:
         return f"it needs an NVIDIA GPU, and qkv is on {call.device if torch.version.hip is None else 'another GPU'}"
     if call.capability is not None and call.capability < (8, 0):
-        return f"it needs a GPU of compute capability 8.0 or newer, and this one has {'.'.join(map(str, call.capability))}"
+        return f"it needs compute capability 8.0 or newer, and this GPU has {'.'.join(map(str, call.capability))}"
     return None
 
 

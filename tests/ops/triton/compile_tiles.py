@@ -1,6 +1,6 @@
 """Compile the kernels for one architecture, 80 or 90, and print their resources, one JSON object a line:
 
-    PYTHONPATH=src python tests/ops/triton/compile_tiles.py 80
+PYTHONPATH=src python tests/ops/triton/compile_tiles.py 80
 """
 
 import json

@@ -15,8 +15,8 @@ import pytest
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 
 SHARED = {80: 163 * 1024, 90: 227 * 1024}  # bytes a program may use
-# Bytes of a thread's stack. Where a cap on registers buys another program a multiprocessor, up to 32 bytes may spill; and
-# windows of 7 x 7, whose divisions are no shifts, take more than the 255 registers that there are.
+# Bytes of a thread's stack. Where a cap on registers buys another program a multiprocessor, up to 32 bytes may spill;
+# and windows of 7 x 7, whose divisions are no shifts, take more than the 255 registers that there are.
 SPILLS = {"backward (7, 7)": 96}
 FEW = 32
 

@@ -47,11 +47,14 @@ def fused(qkv, bias, window, shift, scale):
 
 
 def compare(leaves, window, shift, tolerance):
+    """Errors against fp64; where sums cancel (the scale's gradient), up to thrice those of the oracle in fp32."""
     got = gradients(fused, leaves, window, shift)
+    plain = gradients(reference_attention, leaves, window, shift)
     want = gradients(reference_attention, [x.detach().double().requires_grad_() for x in leaves], window, shift)
     for name, expected in want.items():
-        error = (got[name].double() - expected).square().mean().sqrt() / expected.square().mean().sqrt()
-        assert error <= tolerance, f"{name}: {error:.2e}"
+        size = expected.square().mean().sqrt()
+        error, floor = ((x[name].double() - expected).square().mean().sqrt() / size for x in (got, plain))
+        assert error <= max(tolerance, 3 * floor), f"{name}: {error:.2e}"
 
 
 @pytest.mark.parametrize(
@@ -130,7 +133,7 @@ def test_large_windows(window, gpu):
         ({"head_dim": 96, "dtype": torch.float32}, "a head_dim of 64 at most in torch.float32, not 96"),
         ({"window": (2, 2, 2, 2)}, "it handles 3 axes at most, and the window has 4"),
         ({"exporting": True}, "an exported graph may not hold"),
-        ({"capability": (7, 5)}, "compute capability 8.0 or newer, and this one has 7.5"),
+        ({"capability": (7, 5)}, "compute capability 8.0 or newer, and this GPU has 7.5"),
     ],
 )
 def test_refuses_in_one_sentence(change, reason, monkeypatch):

@@ -111,7 +111,7 @@ def store_rows(base, row, real, stride, value, HEAD_DIM: tl.constexpr, BLOCK_D: 
 
 @triton.jit
 def unit(x, COSINE: tl.constexpr):
-    """Vectors ``[rows, D]`` at unit length, and the factors ``[rows]`` that made them so; without cosine, themselves."""
+    """Vectors ``[rows, D]`` at unit length, and the factors ``[rows]`` that made them so; without cosine, x."""
     wide = x.to(tl.float32)
     inverse = 1.0 / tl.maximum(tl.sqrt(tl.sum(wide * wide, 1)), EPS)
     if COSINE:
@@ -121,8 +121,10 @@ def unit(x, COSINE: tl.constexpr):
 
 @triton.jit
 def unit_backward(grad, y, inverse, COSINE: tl.constexpr):
-    """Gradient of x from that of ``y = unit(x)``, and ``grad . y``; what lies along x vanishes, unless x is shorter than
-    EPS."""
+    """Gradient of x from that of ``y = unit(x)``, and ``grad . y``.
+
+    What lies along x vanishes, unless x is shorter than EPS.
+    """
     along = tl.sum(grad * y.to(tl.float32), 1)
     if COSINE:
         share = tl.where(inverse * EPS < 1.0, along, 0.0)

@@ -1,4 +1,4 @@
-"""Backward kernels: probabilities come again from the log-sum-exp (in base 2), gradients of all of qkv go to one tensor.
+"""Backward kernels: probabilities come again from the log-sum-exp (in base 2), qkv has one gradient.
 
 Windows of one tile take `attention_backward` alone. Larger ones take three kernels over tiles of queries by keys, each
 the only writer of what it sums: `attention_backward_queries` (and the correction ``delta``, before the others),
@@ -95,7 +95,7 @@ def attention_backward(
         dq, along = unit_backward(tl.dot(ds, k, input_precision="tf32x3"), q, q_inverse, COSINE)
         scale_sum += along
         store_rows(grad_qkv, row, real, 3 * step, dq * factor, HEAD_DIM, BLOCK_D)
-        dk, k_along = unit_backward(tl.dot(tl.trans(ds), q, input_precision="tf32x3"), k, k_inverse, COSINE)
+        dk, _k_along = unit_backward(tl.dot(tl.trans(ds), q, input_precision="tf32x3"), k, k_inverse, COSINE)
         store_rows(grad_qkv + step, row, real, 3 * step, dk * factor, HEAD_DIM, BLOCK_D)
     if COSINE:
         tl.store(grad_scale + head * tl.num_programs(0) + chunk, tl.sum(scale_sum, 0))
@@ -158,7 +158,7 @@ def attention_backward_queries(
     for start in range(0, N, BLOCK_K):
         k_token = start + tl.arange(0, BLOCK_K)
         k_row, k_region = locate(k_token, image, place, extent, shift, WINDOW)
-        k, k_inverse = unit(load_rows(qkv + step, k_row, k_region >= 0, 3 * step, HEAD_DIM, BLOCK_D), COSINE)
+        k, _k_inverse = unit(load_rows(qkv + step, k_row, k_region >= 0, 3 * step, HEAD_DIM, BLOCK_D), COSINE)
         v = load_rows(qkv + 2 * step, k_row, k_region >= 0, 3 * step, HEAD_DIM, BLOCK_D)
         k_offset = table_offset(k_token, WINDOW, TABLE)
         bias = load_bias(table, q_offset[:, None], k_offset[None, :], k_token[None, :], WINDOW, BLOCK_K)
@@ -216,7 +216,7 @@ def attention_backward_keys(
         q_token = start + tl.arange(0, BLOCK_M)
         q_row, q_region = locate(q_token, image, place, extent, shift, WINDOW)
         real = q_region >= 0
-        q, q_inverse = unit(load_rows(qkv, q_row, real, 3 * step, HEAD_DIM, BLOCK_D), COSINE)
+        q, _q_inverse = unit(load_rows(qkv, q_row, real, 3 * step, HEAD_DIM, BLOCK_D), COSINE)
         upstream = load_rows(grad_out + head * HEAD_DIM, q_row, real, step, HEAD_DIM, BLOCK_D)
         base = tl.load(lse + head * tokens + q_row, mask=real, other=INFINITY)
         correction = tl.load(delta + head * tokens + q_row, mask=real, other=0.0)
@@ -227,7 +227,7 @@ def attention_backward_keys(
         ds = p * (tl.dot(v, tl.trans(upstream), input_precision="tf32x3") - correction[None, :])
         dk = tl.dot(ds.to(q.dtype), q, dk, input_precision="tf32x3")
     store_rows(grad_qkv + 2 * step, k_row, k_region >= 0, 3 * step, dv, HEAD_DIM, BLOCK_D)
-    dk, along = unit_backward(dk, k, k_inverse, COSINE)
+    dk, _along = unit_backward(dk, k, k_inverse, COSINE)
     store_rows(grad_qkv + step, k_row, k_region >= 0, 3 * step, dk * factor, HEAD_DIM, BLOCK_D)
 
 
@@ -280,8 +280,8 @@ def attention_backward_pairs(
         q_row, q_region = locate(q_token, image, place, extent, shift, WINDOW)
         k_row, k_region = locate(k_token, image, place, extent, shift, WINDOW)
         real = q_region >= 0
-        q, q_inverse = unit(load_rows(qkv, q_row, real, 3 * step, HEAD_DIM, BLOCK_D), COSINE)
-        k, k_inverse = unit(load_rows(qkv + step, k_row, k_region >= 0, 3 * step, HEAD_DIM, BLOCK_D), COSINE)
+        q, _q_inverse = unit(load_rows(qkv, q_row, real, 3 * step, HEAD_DIM, BLOCK_D), COSINE)
+        k, _k_inverse = unit(load_rows(qkv + step, k_row, k_region >= 0, 3 * step, HEAD_DIM, BLOCK_D), COSINE)
         v = load_rows(qkv + 2 * step, k_row, k_region >= 0, 3 * step, HEAD_DIM, BLOCK_D)
         upstream = load_rows(grad_out + head * HEAD_DIM, q_row, real, step, HEAD_DIM, BLOCK_D)
         base = tl.load(lse + head * tokens + q_row, mask=real, other=INFINITY)

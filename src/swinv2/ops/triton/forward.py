@@ -53,7 +53,7 @@ def attention_forward(
     q_token = tl.program_id(0) % BLOCKS * BLOCK_M + tl.arange(0, BLOCK_M)
     q_offset = table_offset(q_token, WINDOW, TABLE)
     table = head_table(table, head, TABLE)
-    stride = 3 * heads * HEAD_DIM
+    step = heads * HEAD_DIM
     qkv += head * HEAD_DIM
     if COSINE:
         factor = tl.load(scale + head)
@@ -67,15 +67,15 @@ def attention_forward(
         image, place = split_window(window, extent, WINDOW)
         masked = is_border(place, extent, shift, WINDOW)
         q_row, q_region = locate(q_token, image, place, extent, shift, WINDOW)
-        q, q_inverse = unit(load_rows(qkv, q_row, q_region >= 0, stride, HEAD_DIM, BLOCK_D), COSINE)
+        q, _q_inverse = unit(load_rows(qkv, q_row, q_region >= 0, 3 * step, HEAD_DIM, BLOCK_D), COSINE)
         top = tl.full([BLOCK_M], float("-inf"), tl.float32)
         total = tl.zeros([BLOCK_M], tl.float32)
         acc = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
         for start in range(0, N, BLOCK_K):
             k_token = start + tl.arange(0, BLOCK_K)
             k_row, k_region = locate(k_token, image, place, extent, shift, WINDOW)
-            k, k_inverse = unit(load_rows(qkv + heads * HEAD_DIM, k_row, k_region >= 0, stride, HEAD_DIM, BLOCK_D), COSINE)
-            v = load_rows(qkv + 2 * heads * HEAD_DIM, k_row, k_region >= 0, stride, HEAD_DIM, BLOCK_D)
+            k, _k_inverse = unit(load_rows(qkv + step, k_row, k_region >= 0, 3 * step, HEAD_DIM, BLOCK_D), COSINE)
+            v = load_rows(qkv + 2 * step, k_row, k_region >= 0, 3 * step, HEAD_DIM, BLOCK_D)
             if not WHOLE:
                 k_offset = table_offset(k_token, WINDOW, TABLE)
                 bias = load_bias(table, q_offset[:, None], k_offset[None, :], k_token[None, :], WINDOW, BLOCK_K)
@@ -89,5 +89,5 @@ def attention_forward(
             top = new_top
         total = tl.where(total > 0.0, total, 1.0)  # a query beyond the window sees no key
         acc = acc / total[:, None]
-        store_rows(out + head * HEAD_DIM, q_row, q_region >= 0, heads * HEAD_DIM, acc, HEAD_DIM, BLOCK_D)
+        store_rows(out + head * HEAD_DIM, q_row, q_region >= 0, step, acc, HEAD_DIM, BLOCK_D)
         tl.store(lse + head * tokens + q_row, top * LOG2E + tl.log2(total), mask=q_region >= 0)

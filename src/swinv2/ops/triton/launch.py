@@ -196,9 +196,7 @@ def _run_pairs(inputs: Inputs, saved: dict[str, Tensor], grad_table: Tensor) -> 
     chunks, at_once = problem.pair_chunks[1], problem.pair_heads
     for first in range(0, problem.heads, at_once):
         heads = min(at_once, problem.heads - first)
-        pairs = torch.empty(
-            chunks, heads, problem.area, problem.area, dtype=torch.float32, device=grad_table.device
-        )
+        pairs = torch.empty(chunks, heads, problem.area, problem.area, dtype=torch.float32, device=grad_table.device)
         pairs_launch(inputs, saved, pairs, first).run()
         summed = pairs[0] if chunks == 1 else pairs.sum(0)
         reduce_launch(problem, summed, grad_table[first : first + heads]).run()

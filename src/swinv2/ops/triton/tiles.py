@@ -144,8 +144,10 @@ class Problem:
 
     @property
     def workspace(self) -> int:
-        """Bytes of the saved log-sum-exp and of what the backward pass takes beside its results: pairs' gradients, their
-        sum, parts of the scale's gradient and, for large windows, delta."""
+        """Bytes of the saved log-sum-exp and of what the backward pass takes beside its results.
+
+        That is the pairs' gradients, their sum, parts of the scale's gradient and, for large windows, delta.
+        """
         saved = 4 * self.heads * self.tokens
         chunks, pairs = self.pair_chunks[1], 4 * self.area**2
         if self.whole:
