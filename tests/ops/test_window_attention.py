@@ -308,7 +308,7 @@ def test_the_choice_explains_itself():
         ({"bias_needs_grad": True}, "sequential"),
         ({"device": "cuda", "bias_needs_grad": True}, "sdpa"),
         ({"compiling": True}, "sequential"),
-        ({"compiling": True, "exporting": True}, "sdpa"),
+        ({"compiling": True, "exporting": True}, "padded"),
     ],
 )
 def test_what_auto_picks(circumstances, picked):

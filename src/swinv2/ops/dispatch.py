@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from swinv2.config import Axes, did_you_mean
+from swinv2.ops.padded import padded_attention
 from swinv2.ops.reference import reference_attention
 from swinv2.ops.sdpa import sdpa_attention
 from swinv2.ops.sequential import sequential_attention
@@ -53,12 +54,13 @@ def _sequential_refuses(call: Call) -> str | None:
 BACKENDS: dict[str, Backend] = {
     "sdpa": Backend(sdpa_attention),
     "sequential": Backend(sequential_attention, _sequential_refuses),
+    "padded": Backend(padded_attention),
     "reference": Backend(reference_attention),
 }
 
 # The first rule that applies, and whose backend can run, decides.
 RULES = (
-    Rule(lambda call: call.exporting, "sdpa", "an exported graph may hold standard operators only"),
+    Rule(lambda call: call.exporting, "padded", "an exported graph holds standard operators and serves every size"),
     Rule(lambda call: call.compiling, "sequential", "it is one node for torch.compile, whatever the shape"),
     Rule(
         lambda call: call.device == "cpu" and call.bias_needs_grad,
