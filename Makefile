@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: demo test test-slow test-gpu lint format bench docs
+.PHONY: demo test test-slow test-gpu lint format bench parity docs
 
 # Train a small SwinV2 on real handwritten digits, evaluate it, name some digits; some minutes on a laptop.
 demo: $(STAMP)
@@ -31,6 +31,10 @@ format: $(STAMP)
 # Images per second against timm, torchvision and transformers, side by side; wants an idle machine.
 bench: $(STAMP)
 	$(BIN)/python benchmarks/compare.py
+
+# Logits against every library's own classes, for docs/parity.md.
+parity: $(STAMP)
+	$(BIN)/python scripts/parity.py
 
 # Run the examples of the documentation.
 docs: $(STAMP)

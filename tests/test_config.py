@@ -154,3 +154,8 @@ def test_every_combination_of_the_papers_switches_is_a_configuration():
         ("pre", "sandwich", "post", "res_post"), ("dot", "cosine"), ("table", "linear_cpb", "log_cpb")
     ):
         SwinConfig(norm_placement=norm, attention_score=score, position_bias=bias)
+
+
+def test_a_single_nested_window_serves_all_stages():
+    config = SwinConfig(depths=(1, 1), num_heads=(1, 1), embed_dim=8, window_size=((4, 6),))
+    assert config.window_size == ((4, 6), (4, 6))

@@ -15,6 +15,7 @@ from swinv2.geometry import (
     layout,
     linear_coordinates,
     log_coordinates,
+    whole_windows,
     window_groups,
     window_order,
 )
@@ -95,6 +96,26 @@ def test_few_groups_need_a_mask(case):
     assert sum(group.windows for group in groups) == int(torch.tensor([axis.count for axis in axes]).prod())
     assert len(groups) <= 3 ** len(axes)
     assert [group_mask(axes, group) for group in groups[1:]].count(None) == 0
+
+
+@given(cases())
+@settings(max_examples=100, deadline=None)
+def test_whole_windows_hold_the_same_tokens_as_those_that_shrink(case):
+    for whole, shrunk in zip(whole_windows(*case), layout(*case), strict=True):
+        assert (whole.count, whole.shift) == (shrunk.count, shrunk.shift)
+        assert whole.window >= shrunk.window
+        coordinates = whole.coordinates()
+        assert torch.equal(coordinates.flatten()[whole.places()], torch.arange(whole.grid))
+        assert torch.equal(coordinates[:, : shrunk.window], shrunk.coordinates())
+        assert (coordinates[:, shrunk.window :] >= whole.grid).all()
+
+
+@given(cases())
+@settings(max_examples=100, deadline=None)
+def test_tags_of_all_windows_are_those_of_each(case):
+    for axis in whole_windows(*case):
+        tags = [axis.tags(axis.count - 1 - window) for window in range(axis.count)]
+        assert torch.equal(axis.all_tags(), torch.stack(tags))
 
 
 @pytest.mark.parametrize(

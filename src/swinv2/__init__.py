@@ -7,13 +7,37 @@ from typing import TYPE_CHECKING, Any
 from swinv2.config import VARIANTS, SwinConfig, list_models
 
 if TYPE_CHECKING:
-    from swinv2.model import SwinTransformer, create_model
+    from swinv2.checkpoint import convert, load, save
+    from swinv2.checkpoint.creation import create_model
+    from swinv2.checkpoint.published import list_pretrained
+    from swinv2.model import SwinBackbone, SwinTransformer
     from swinv2.ops import window_attention
 
 __version__ = "0.1.0"
-__all__ = ["VARIANTS", "SwinConfig", "SwinTransformer", "create_model", "list_models", "window_attention"]
+__all__ = [
+    "VARIANTS",
+    "SwinBackbone",
+    "SwinConfig",
+    "SwinTransformer",
+    "convert",
+    "create_model",
+    "list_models",
+    "list_pretrained",
+    "load",
+    "save",
+    "window_attention",
+]
 
-_LAZY = {"SwinTransformer": "swinv2.model", "create_model": "swinv2.model", "window_attention": "swinv2.ops"}
+_LAZY = {
+    "SwinBackbone": "swinv2.model",
+    "SwinTransformer": "swinv2.model",
+    "convert": "swinv2.checkpoint",
+    "create_model": "swinv2.checkpoint.creation",
+    "list_pretrained": "swinv2.checkpoint.published",
+    "load": "swinv2.checkpoint",
+    "save": "swinv2.checkpoint",
+    "window_attention": "swinv2.ops",
+}
 
 
 def __getattr__(name: str) -> Any:

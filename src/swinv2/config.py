@@ -27,8 +27,9 @@ MergeNorm = Literal["before", "after"]
 class SwinConfig:
     """One Swin architecture (arXiv 2111.09883, section 3; V1: arXiv 2103.14030).
 
-    Window fields accept one number, one number per axis, or one entry (number or tuple) per stage, and are stored as
-    one tuple of axes per stage. `ValueError` is raised, with the remedy, for anything that cannot be built.
+    Window fields accept one number, one number per axis, or one entry (number or tuple) per stage (a single nested
+    entry serves all), and are stored as one tuple of axes per stage. `ValueError` is raised, with the remedy, for
+    anything that cannot be built.
     """
 
     embed_dim: int = 96
@@ -235,7 +236,7 @@ def make_config(
     config = SwinConfig.from_dict(fields)
     if "trained_window_size" in fields:
         return config
-    size = _image_size(config, default_size if image_size is None else image_size)
+    size = spread_image_size(config, default_size if image_size is None else image_size)
     return dataclasses.replace(config, trained_window_size=trained_windows(config, size))
 
 
@@ -266,7 +267,8 @@ def _ceil_div(size: Axes, divisor: Axes) -> Axes:
     return tuple(-(-s // d) for s, d in zip(size, divisor, strict=True))
 
 
-def _image_size(config: SwinConfig, size: int | Sequence[int]) -> Axes:
+def spread_image_size(config: SwinConfig, size: int | Sequence[int]) -> Axes:
+    """One number per axis; a single one serves both axes of an image."""
     if isinstance(size, int) and config.ndim == 2:
         size = (size, size)
     if isinstance(size, int) or len(size) != config.ndim:
@@ -294,6 +296,8 @@ def _per_stage(name: str, value: object, stages: int, axes: int) -> Stages:
                 f"as {tuple((entry,) * axes for entry in entries)} or {(entries,) * stages}."
             )
         entries = (entries,) * stages if len(entries) == axes else entries
+    elif len(entries) == 1:
+        entries *= stages
     if len(entries) != stages:
         raise ValueError(
             f"{name} is {value!r}, but must be one number, one per axis ({axes}), or one entry per stage ({stages})."

@@ -19,8 +19,9 @@ On an axis where the map is not larger than the window, the window is the map an
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,7 +42,7 @@ class AxisLayout:
     @property
     def count(self) -> int:
         """Number of windows."""
-        return -(-self.grid // self.window)
+        return ceil_div(self.grid, self.window)
 
     @property
     def padded(self) -> int:
@@ -64,6 +65,16 @@ class AxisLayout:
         """Padded coordinate of each token, ``[count, window]``; below ``grid`` for real tokens."""
         position = torch.arange(self.padded, device=device) + self.shift
         return torch.where(position >= self.padded, position - self.padded, position).view(self.count, self.window)
+
+    def places(self, device: torch.device | None = None) -> Tensor:
+        """Place of each token among the windows' ``count * window``, ``[grid]``: undoes `coordinates`."""
+        place = torch.arange(self.grid, device=device) - self.shift
+        return torch.where(place < 0, place + self.padded, place)
+
+    def all_tags(self, device: torch.device | None = None) -> Tensor:
+        """Tags of every window, ``[count, window]``."""
+        coordinates = self.coordinates(device)
+        return (coordinates < self.shift) * WRAPPED + (coordinates >= self.grid) * PADDING
 
     def tags(self, from_end: int, device: torch.device | None = None) -> Tensor:
         """Tags of the window that is ``from_end`` windows before the end (0: the last), ``[window]``."""
@@ -90,6 +101,11 @@ class Group:
         return product([stop - first for first, stop in self.spans])
 
 
+def ceil_div(size: int, divisor: int) -> int:
+    """Division that rounds up; nothing negative is divided, which ONNX would round towards zero."""
+    return (size + divisor - 1) // divisor
+
+
 def product(sizes: Iterable[int]) -> int:
     """Product of sizes that torch.compile may have made symbolic (`math.prod` is not traced)."""
     result = 1
@@ -112,6 +128,32 @@ def layout(grid: Axes, window: Axes, shift: Axes) -> tuple[AxisLayout, ...]:
     return tuple(
         AxisLayout(g, g, 0) if g <= w else AxisLayout(g, w, s) for g, w, s in zip(grid, window, shift, strict=True)
     )
+
+
+def whole_windows(grid: Axes, window: Axes, shift: Axes) -> tuple[AxisLayout, ...]:
+    """Windows that are never shrunk: padding fills what a map lacks, and the shift is 0 there.
+
+    Attention is the same as with `layout`, since offsets within a smaller map reach only the centre of the bias table.
+    Sizes may be symbolic: nothing here compares them.
+    """
+    shifting: list[Any] = [torch.sym_min(1, ceil_div(g, w) - 1) for g, w in zip(grid, window, strict=True)]
+    return tuple(AxisLayout(g, w, s * on) for g, w, s, on in zip(grid, window, shift, shifting, strict=True))
+
+
+def stand(values: Tensor, places: Sequence[int], dims: int) -> Tensor:
+    """View whose axes stand at ``places`` of ``dims`` axes, the others being 1, ready to broadcast."""
+    shape = [1] * dims
+    for place, size in zip(places, values.shape, strict=True):
+        shape[place] = size
+    return values.view(shape)
+
+
+def fold_coordinates(coordinates: Sequence[Tensor], sizes: Sequence[int]) -> Tensor:
+    """Row-major index of coordinates (one broadcastable tensor per axis) in a box of ``sizes``."""
+    index = coordinates[0]
+    for along, size in zip(coordinates[1:], sizes[1:], strict=True):
+        index = index * size + along
+    return index
 
 
 def window_groups(axes: tuple[AxisLayout, ...]) -> Iterator[Group]:

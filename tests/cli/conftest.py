@@ -9,9 +9,9 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from swinv2.checkpoint import native
+from swinv2.checkpoint import save
 from swinv2.cli import main
-from swinv2.model import create_model
+from swinv2.model import SwinTransformer, create_model
 from swinv2.preprocessing import Preprocessing
 
 TINY = {"embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2], "patch_size": [2, 2]}
@@ -59,20 +59,19 @@ def recipe(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def save_weights(tmp_path: Path) -> Callable[..., Path]:
+def save_weights(tmp_path: Path, randomise: Callable[..., SwinTransformer]) -> Callable[..., Path]:
     """Write a tiny model of random weights for the classes."""
 
-    def save(*classes: str, channels: int = 3, name: str = "weights.safetensors") -> Path:
-        torch.manual_seed(0)
+    def write(*classes: str, channels: int = 3, name: str = "weights.safetensors") -> Path:
         model = create_model(
             "swinv2_nano", image_size=8, window_size=2, num_classes=len(classes), in_channels=channels, **TINY
         )
-        torch.nn.init.normal_(model.head.weight)
+        torch.nn.init.normal_(randomise(model).head.weight, generator=torch.Generator().manual_seed(0))
         preprocessing = Preprocessing(size=(8, 8), mean=(0.5,) * channels, std=(0.25,) * channels)
-        native.save(tmp_path / name, model, classes=classes, preprocessing=preprocessing)
+        save(model, tmp_path / name, classes=classes, preprocessing=preprocessing)
         return tmp_path / name
 
-    return save
+    return write
 
 
 @pytest.fixture

@@ -1,27 +1,40 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from swinv2.checkpoint import native
+from swinv2.checkpoint import load, save
 from swinv2.data.transforms import eval_transform
+from swinv2.model import SwinTransformer
+from swinv2.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from swinv2.train.folder import RunFolder
 
 
-def judge(weights: Path, photos: Path) -> tuple[float, float]:
+def judge(
+    weights: Path, photos: Path, window: int | None = None, size: tuple[int, int] = (8, 8)
+) -> tuple[float, float]:
     """Top-1 and loss of all photos, one by one."""
-    loaded = native.load(weights)
-    transform, right, loss = eval_transform(loaded.preprocessing), 0, 0.0
+    model = load(weights, window_size=window)
+    transform, right, loss = eval_transform(replace(model.info.preprocessing, size=size)), 0, 0.0
     paths = sorted(photos.glob("*/*.png"))
     for path in paths:
         with torch.inference_mode(), Image.open(path) as image:
-            logits = loaded.model(transform(image)[None]).log_softmax(1)[0]
-        label = loaded.classes.index(path.parent.name)
+            logits = model(transform(image)[None]).log_softmax(1)[0]
+        label = model.info.classes.index(path.parent.name)
         right += int(logits.argmax() == label)
         loss -= float(logits[label])
     return right / len(paths), loss / len(paths)
+
+
+def save_as_imagenet(model: SwinTransformer, folder: Path) -> Path:
+    """In our own format, with the mean and std that stand where a file tells none."""
+    preprocessing = replace(model.info.preprocessing, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+    save(model, folder / "imagenet.safetensors", preprocessing=preprocessing)
+    return folder / "imagenet.safetensors"
 
 
 @pytest.fixture
@@ -46,6 +59,42 @@ def test_the_table_shows_percentages(swinv2, weights: Path, photos: Path) -> Non
     rows = dict(line.split(maxsplit=1) for line in out.splitlines())
     assert rows["top1"] == f"{judge(weights, photos / 'val')[0]:.2%}"
     assert rows["images"] == "12"
+
+
+def test_another_window_and_resolution(swinv2, weights: Path, photos: Path) -> None:
+    for number, path in enumerate(sorted(photos.rglob("*.png"))):  # attention sees nothing in one colour
+        pixels = np.random.default_rng(number).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+    given = ("--window-size", "3", "--image-size", "12x16")
+    arguments = ("evaluate", "--weights", weights, "--data.path", photos, *given)
+    results = json.loads(swinv2(*arguments, "--format", "json").out)
+    top1, loss = judge(weights, photos / "val", 3, (12, 16))
+    assert results["top1"] == pytest.approx(top1)
+    assert results["loss"] == pytest.approx(loss, rel=1e-5)
+    assert loss != pytest.approx(judge(weights, photos / "val", None, (12, 16))[1], rel=1e-3)
+    rows = dict(line.split(maxsplit=1) for line in swinv2(*arguments).out.splitlines())
+    assert (rows["image_size"], rows["window_size"]) == ("12x16", "3")
+    refused = swinv2("evaluate", "--weights", weights, "--data.path", photos, "--window-size", "many")
+    assert (refused.status, refused.out) == (2, "")
+    assert "'many' is no size" in refused.err
+
+
+@pytest.mark.parametrize("to", ["microsoft", "timm", "torchvision", "mmpretrain", "transformers"])
+def test_weights_of_every_library_have_the_same_figures(
+    swinv2, weights: Path, photos: Path, tmp_path: Path, to: str
+) -> None:
+    """With all that the file itself may not tell."""
+    model, other = load(weights), tmp_path / "other.pth"
+    save(model, other, to=to)
+    classes = tmp_path / "classes.txt"
+    classes.write_text("\n".join(model.info.classes))
+    given = ("--classes", classes, "--trained-window-size", "2", "--image-size", "8", "--format", "json")
+    own, same = (
+        json.loads(swinv2("evaluate", "--weights", path, "--data.path", photos, *given).out)
+        for path in (save_as_imagenet(model, tmp_path), other)
+    )
+    assert same["loss"] == pytest.approx(own["loss"], rel=1e-6)
+    assert same["top1"] == own["top1"]
 
 
 def test_unreadable_files_are_counted_or_refused(swinv2, weights: Path, photos: Path) -> None:

@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import swinv2.cli.sheet
-from swinv2.checkpoint import native
+from swinv2.checkpoint import load, save
 from swinv2.cli.predict import _open
 from swinv2.data.transforms import eval_transform
+from swinv2.model import create_model
 
 
 @pytest.fixture
@@ -28,10 +30,10 @@ def predict(swinv2, weights: Path):
 
 
 def expected(weights: Path, path: Path) -> list[tuple[str, float]]:
-    loaded = native.load(weights)
+    model = load(weights)
     with torch.inference_mode(), Image.open(path) as image:
-        p = loaded.model(eval_transform(loaded.preprocessing)(image)[None]).softmax(1)[0].tolist()
-    return sorted(zip(loaded.classes, p, strict=True), key=lambda entry: -entry[1])
+        p = model(eval_transform(model.info.preprocessing)(image)[None]).softmax(1)[0].tolist()
+    return sorted(zip(model.info.classes, p, strict=True), key=lambda entry: -entry[1])
 
 
 def test_json_ranks_the_classes_of_every_image_in_order(predict, weights: Path, photos: Path) -> None:
@@ -122,11 +124,67 @@ def test_wrong_arguments_are_refused(predict, photos: Path, arguments: list[str]
     assert places["image"].is_file()
 
 
-def test_a_file_without_classes_is_refused(swinv2, photos: Path, tmp_path: Path, weights: Path) -> None:
-    native.save(tmp_path / "bare.safetensors", native.load(weights).model)
-    status, _, err = swinv2("predict", "--weights", tmp_path / "bare.safetensors", photos)
-    assert status == 2
-    assert "no classes or no preprocessing" in err
+@pytest.fixture
+def bare(weights: Path, tmp_path: Path) -> Path:
+    """The weights as Microsoft has them: without names, preprocessing and our windows."""
+    save(load(weights), tmp_path / "bare.pth", to="microsoft")
+    return tmp_path / "bare.pth"
+
+
+def test_what_the_weights_do_not_tell_must_be_given(swinv2, bare: Path, photos: Path, tmp_path: Path) -> None:
+    classes, short = tmp_path / "classes.txt", tmp_path / "short.txt"
+    classes.write_text("owl\nfox\ndog\ncat\n")
+    short.write_text("owl\nfox\n")
+    base = ("predict", "--weights", bare, "--trained-window-size", "2", photos)
+    named = ("--classes", classes)
+    for given, words in (
+        ((), f"{bare} does not name its 4 classes: give them with --classes FILE"),
+        (("--classes", short), f"{short} names 2 classes, but {bare} tells 4 apart"),
+        (("--classes", tmp_path / "none.txt"), "none.txt of class names"),
+        (named, f"{bare} does not tell the size of its input: give it with --image-size"),
+        ((*named, "--image-size", "2x8x8"), "image_size is (2, 8, 8)"),
+        ((*named, "--image-size", "small"), "'small' is no size"),
+        ((*named, "--window-size", "0"), "'0' is no size"),
+    ):
+        status, out, err = swinv2(*base, *given)
+        assert (status, out) == (2, "")
+        assert words in err
+    status, out, err = swinv2(*base, *named, "--image-size", 8)
+    assert status == 0
+    assert {line.split()[1] for line in out.splitlines()} <= {"owl", "fox", "dog", "cat"}
+    assert "ImageNet's" in err
+
+
+def test_names_that_are_given_replace_those_in_the_weights(predict, photos: Path, tmp_path: Path) -> None:
+    classes = tmp_path / "classes.txt"
+    classes.write_text("Eule\nFuchs\nHund\nKatze\n")
+    old, new = (json.loads(predict(photos, "--format", "json", *given).out) for given in ((), ("--classes", classes)))
+    names = {"owl": "Eule", "fox": "Fuchs", "dog": "Hund", "cat": "Katze"}
+    for before, after in zip(old, new, strict=True):
+        assert [names[each["name"]] for each in before["classes"]] == [each["name"] for each in after["classes"]]
+
+
+def test_another_window_and_resolution(predict, weights: Path, photos: Path) -> None:
+    path = photos / "noise.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
+    out = predict(path, "--window-size", "3,2", "--image-size", "12x16", "--format", "json").out
+    model, usual = load(weights, window_size=((3, 3), (2, 2))), load(weights)
+    transform = eval_transform(replace(model.info.preprocessing, size=(12, 16)))
+    with torch.inference_mode(), Image.open(path) as image:
+        p, other = (each(transform(image)[None]).softmax(1)[0].tolist() for each in (model, usual))
+    found = {each["name"]: each["probability"] for each in json.loads(out)[0]["classes"]}
+    assert [found[name] for name in model.info.classes] == pytest.approx(p, rel=1e-4)
+    assert p != pytest.approx(other, rel=1e-2)
+
+
+def test_models_that_cannot_classify_images_are_refused(swinv2, photos: Path, tmp_path: Path) -> None:
+    clips = create_model("swinv2_video_tiny", window_size=2, num_classes=2, embed_dim=4, depths=[1], num_heads=[1])
+    headless = create_model("swinv2_nano", num_classes=0, embed_dim=4, depths=[1], num_heads=[1])
+    for model, words in ((clips, "is a model of videos"), (headless, "has no head")):
+        save(model, tmp_path / "odd.safetensors")
+        status, out, err = swinv2("predict", "--weights", tmp_path / "odd.safetensors", photos)
+        assert (status, out) == (2, "")
+        assert words in err
 
 
 def odd_images(folder: Path) -> dict[str, list[Path]]:
@@ -161,7 +219,7 @@ def test_weights_of_another_library_are_refused(swinv2, photos: Path, tmp_path: 
     save_file({"conv.weight": torch.zeros(2)}, tmp_path / "other.safetensors")
     status, _, err = swinv2("predict", "--weights", tmp_path / "other.safetensors", photos)
     assert status == 2
-    assert "was not written by swinv2" in err
+    assert "no weights of a Swin" in err
 
 
 def test_files_are_named_as_they_were_given(predict, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from swinv2.checkpoint import load
 from swinv2.cli.train import _free_folder
 from swinv2.train.folder import RunFolder
 from swinv2.train.recipe import load_recipe
@@ -83,6 +84,52 @@ def test_resume_goes_on_with_more_epochs_and_nothing_else(swinv2, recipe: Path, 
     assert load_recipe(RunFolder(out).config).trainer.epochs == 3
 
 
+def test_fine_tuning_takes_from_the_weights_what_the_recipe_leaves_out(
+    swinv2, recipe: Path, weights: Path, photos: Path, tmp_path: Path
+) -> None:
+    short = tmp_path / "short.yaml"
+    short.write_text("\n".join(line for line in recipe.read_text().splitlines() if not line.startswith("model")))
+    where = ("--data.path", photos, "--out", tmp_path / "run")
+    status, out, err = swinv2("train", short, "--weights", weights, *where, "--model.frozen_stages", 1)
+    assert (status, err) == (0, "")
+    told = "new head for 2 classes; window 2 (trained at 2); 1 of 2 stages frozen"
+    assert out.splitlines()[0] == f"starting from {weights} (swinv2): {told}"
+    saved, known = load_recipe(tmp_path / "run" / "config.yaml"), load(weights).info.preprocessing
+    assert (saved.model.weights, saved.input) == (str(weights), known)
+    weights.unlink()
+    assert swinv2("train", "--resume", tmp_path / "run", "--trainer.epochs", 3).status == 0
+    refused = swinv2("train", "--resume", tmp_path / "run", "--weights", "other.pth")
+    assert (refused.status, refused.out) == (2, "")
+    assert "cannot change model.weights" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--weights", "{tmp}/none.pth"], "none.pth"),
+        (["--weights", "{tmp}/text.pth"], "text.pth"),
+        (["--weights", "{tmp}/part.safetensors"], "part.safetensors"),
+        (["--weights", "{weights}", "--model.name", "swin_tiny"], "leave model.name out"),
+        (["--weights", "{weights}", "--model.frozen_stages", "3"], "model.frozen_stages 3"),
+        (["--weights", "{weights}", "--preprocessing.mean", "[0.5]"], "differ in length"),
+        (["--model.frozen_stages", "1"], "give --weights"),
+    ],
+)
+def test_weights_that_cannot_be_used_are_one_sentence_and_leave_nothing(
+    swinv2, recipe: Path, weights: Path, photos: Path, tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    (tmp_path / "text.pth").write_text("weights")
+    (tmp_path / "part.safetensors").write_bytes(weights.read_bytes()[:3000])
+    given = [argument.format(tmp=tmp_path, weights=weights) for argument in arguments]
+    run = tmp_path / "run"
+    status, out, err = swinv2("train", recipe, "--data.path", photos, "--out", run, *given)
+    assert (status, out) == (2, "")
+    assert err.startswith("swinv2: error: ")
+    assert err.count("\n") == 1
+    assert words in err
+    assert not run.exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -99,6 +146,7 @@ def test_resume_goes_on_with_more_epochs_and_nothing_else(swinv2, recipe: Path, 
         (["{recipe}", "--data.path", "{tmp}/hollow"], "empty has no images"),
         (["{recipe}"], "there is no data.path"),
         (["--data.path", "{photos}"], "recipes/folder_nano.yaml"),
+        (["--data.path", "{photos}", "--weights", "some.pth"], "recipes/finetune_folder.yaml"),
         (["--resume", "{tmp}"], "config.yaml is not a file"),
         (["--resume", "{tmp}/typo"], "there is no run folder"),
         (["{recipe}", "--resume", "{tmp}"], "leave out --out and the recipe"),
@@ -118,9 +166,13 @@ def test_wrong_input_is_one_sentence_and_status_2(
 
 
 @pytest.mark.slow
-def test_two_processes_share_the_steps_and_write_one_folder(recipe: Path, photos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("frozen", [0, 1])
+def test_two_processes_share_the_steps_and_write_one_folder(
+    recipe: Path, weights: Path, photos: Path, tmp_path: Path, frozen: int
+) -> None:
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "swinv2", "train", recipe, "--data.path", photos, "--out", out]
+    arguments = ["--weights", weights, "--model.frozen_stages", "1"] if frozen else []
+    command = [sys.executable, "-m", "swinv2", "train", recipe, "--data.path", photos, "--out", out, *arguments]
     done = subprocess.run([*command, "--trainer.devices", "2"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert [row["step"] for row in RunFolder(out).rows] == [4, 8]

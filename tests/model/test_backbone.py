@@ -7,6 +7,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 import swinv2
 from swinv2.config import VARIANTS
+from swinv2.info import ModelInfo
 from swinv2.model.block import Residual
 
 TINY = {"embed_dim": 16, "depths": (2, 2), "num_heads": (2, 4), "num_classes": 5, "window_size": 4}
@@ -145,6 +146,20 @@ def test_features_are_channels_last_views(randomise):
         assert feature.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(model.head(features.mean((2, 3))), model(x))
     assert model.strides == ((4, 4), (8, 8))
+
+
+def test_a_head_is_replaced_by_a_fresh_one(randomise):
+    model = randomise(small()).double()
+    model.info = ModelInfo(classes=tuple("abcde"), source="timm")
+    features = model.forward_features(x := torch.randn(2, 3, 32, 32, dtype=torch.float64))
+    model.reset_head(7)
+    assert model(x).shape == (2, 7)
+    assert model.head.weight.dtype == torch.float64
+    assert model.head.weight.std().item() == pytest.approx(0.02, rel=0.2)
+    assert not model.head.bias.any()
+    assert (model.config.num_classes, model.info) == (7, ModelInfo(source="timm"))
+    model.reset_head(0)
+    assert torch.equal(model(x), features.flatten(2).mean(-1))
 
 
 def test_a_model_without_a_head_gives_pooled_features():

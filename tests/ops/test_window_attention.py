@@ -337,13 +337,13 @@ def test_the_choice_explains_itself():
     [
         ({}, "sdpa"),
         ({"bias_needs_grad": True}, "sequential"),
-        ({"device": "cuda", "bias_needs_grad": True}, "triton"),
-        ({"device": "cuda", "compiling": True}, "triton"),
-        ({"device": "cuda", "exporting": True}, "sdpa"),
+        ({"device": "cuda", "bias_needs_grad": True}, "sdpa"),
+        ({"device": "cuda", "compiling": True}, "sequential"),
+        ({"device": "cuda", "exporting": True}, "padded"),
         ({"device": "cuda", "dtype": torch.float64}, "sdpa"),
         ({"device": "cuda", "capability": (7, 5)}, "sdpa"),
         ({"compiling": True}, "sequential"),
-        ({"compiling": True, "exporting": True}, "sdpa"),
+        ({"compiling": True, "exporting": True}, "padded"),
     ],
 )
 def test_what_auto_picks(circumstances, picked, monkeypatch):

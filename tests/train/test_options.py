@@ -1,5 +1,6 @@
 import pytest
 
+from swinv2.preprocessing import Preprocessing
 from swinv2.train.options import (
     ClassifyRecipe,
     ModelOptions,
@@ -24,9 +25,30 @@ def test_image_size_is_height_and_width() -> None:
     assert ModelOptions(image_size=(24, 32)).size == (24, 32)
 
 
-def test_preprocessing_takes_the_models_size() -> None:
-    spec = PreprocessingOptions(mean=(0.5,), std=(0.2,), crop_fraction=0.9).at((24, 32))
-    assert (spec.size, spec.mean, spec.crop_fraction, spec.channels) == ((24, 32), (0.5,), 0.9, 1)
+KNOWN = Preprocessing(size=(24, 32), mean=(0.1,) * 3, std=(0.2,) * 3, crop_fraction=0.9, interpolation="nearest")
+
+
+def test_what_the_recipe_leaves_out_is_taken_from_the_weights() -> None:
+    recipe = ClassifyRecipe(model=ModelOptions(weights="some.pth"))
+    assert recipe.completed(KNOWN).input == KNOWN
+    assert recipe.completed(KNOWN).completed(None) == recipe.completed(KNOWN)
+    own = PreprocessingOptions(mean=(0.5,), std=(0.3,), interpolation="bilinear")
+    recipe = ClassifyRecipe(model=ModelOptions(weights="some.pth", image_size=48), preprocessing=own)
+    expected = Preprocessing(size=(48, 48), mean=(0.5,), std=(0.3,), crop_fraction=0.9, interpolation="bilinear")
+    assert recipe.completed(KNOWN).input == expected
+
+
+def test_without_weights_the_model_and_imagenet_complete_the_recipe() -> None:
+    whole = ClassifyRecipe(model=ModelOptions(name="swin_tiny")).completed()
+    assert whole.input == Preprocessing(size=(224, 224), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    assert ClassifyRecipe().completed().model.name == "swinv2_nano"
+
+
+def test_weights_that_do_not_know_their_size_must_be_told_one() -> None:
+    with pytest.raises(ValueError, match=r"some\.pth does not say the size.*--model\.image_size"):
+        ClassifyRecipe(model=ModelOptions(weights="some.pth")).completed()
+    recipe = ClassifyRecipe(model=ModelOptions(weights="some.pth", image_size=48)).completed()
+    assert recipe.input.mean == (0.485, 0.456, 0.406)
 
 
 def test_a_step_is_shared_by_devices_and_accumulated_batches() -> None:
@@ -48,6 +70,9 @@ def test_a_step_is_shared_by_devices_and_accumulated_batches() -> None:
         (lambda: ModelOptions(overrides={"name": "swin_tiny"}), "overrides.name follows from model.name"),
         (lambda: ModelOptions(overrides={"image_size": 8}), "overrides.image_size follows from model.image_size"),
         (lambda: ModelOptions(overrides={"window_size": 8}), "overrides.window_size follows from model.window_size"),
+        (lambda: ModelOptions(overrides={"depth": [1, 1]}), "overrides.depth is no field.*nearest is 'depths'"),
+        (lambda: ModelOptions(frozen_stages=-1), "model.frozen_stages -1"),
+        (lambda: PreprocessingOptions(mean=(0.5, 0.5)), "mean has 2 numbers"),
         (lambda: ScheduleOptions(warmup_epochs=-1), "schedule.warmup_epochs -1"),
         (
             lambda: ClassifyRecipe(trainer=TrainerOptions(epochs=20)),

@@ -7,10 +7,10 @@ from PIL import Image
 
 from swinv2.data.options import AugmentOptions, DataOptions
 from swinv2.data.transforms import eval_transform, mixing, train_transform
+from swinv2.train.initial import initial
 from swinv2.train.optim import optimise
 from swinv2.train.options import ClassifyRecipe, ModelOptions, TrainerOptions
 from swinv2.train.recipe import changes, dump_recipe, load_recipe
-from swinv2.train.run import build_model
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 
@@ -32,14 +32,13 @@ def test_a_recipe_survives_its_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_of_the_repository_can_be_built(path: Path) -> None:
     """Model, transforms, mixing and optimiser: one step on one made-up image."""
-    recipe = load_recipe(path)
-    preprocessing = recipe.preprocessing.at(recipe.model.size)
+    start = initial(load_recipe(path), [str(label) for label in range(10)])
+    recipe, model, preprocessing = start.recipe, start.model, start.recipe.input
     photo = Image.new({1: "L", 3: "RGB"}[preprocessing.channels], (50, 40))
     transforms = (train_transform(recipe.augment, preprocessing), eval_transform(preprocessing))
     images, labels = torch.stack([transform(photo) for transform in transforms]), torch.tensor([3, 7])
     mix = mixing(recipe.augment, 10)
     images, targets = mix(images, labels) if mix else (images, labels)
-    model = build_model(recipe, classes=10)
     made = optimise(model, recipe=recipe, total_steps=100)
     before = model.head.weight.clone()
     torch.nn.functional.cross_entropy(model(images), targets).backward()

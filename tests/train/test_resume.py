@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from swinv2.checkpoint import load
 from swinv2.tasks.classify import ClassificationTask
 from swinv2.tasks.metrics import ClassificationMetrics
 from swinv2.train.folder import RunFolder
 from swinv2.train.options import ClassifyRecipe
+from swinv2.train.recipe import load_recipe
 from swinv2.train.resume import collect_generators, restore_generators
 from swinv2.train.run import train
 
@@ -101,6 +103,24 @@ def test_ctrl_c_and_resume_end_where_an_undisturbed_run_does(
     assert_same_end(train(recipe, tmp_path / "run", resume=True, say=quiet), whole)
 
 
+def test_fine_tuning_goes_on_without_the_weights_it_started_from(
+    tiny: Tiny, tmp_path: Path, at_step: Callable[..., None]
+) -> None:
+    """Even by a recipe that leaves to the weights what it can: the checkpoint knows all."""
+    start = train(tiny(trainer={"epochs": 1}), tmp_path / "start", say=quiet).best
+    weights = {"weights": str(start), "frozen_stages": 1, "window_size": 3, "image_size": None}
+    recipe = tiny(model=weights, preprocessing={"mean": None, "std": None})
+    whole = train(recipe, tmp_path / "whole", say=quiet)
+    at_step(6, press_ctrl_c)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "run", say=quiet)
+    start.unlink()
+    assert_same_end(train(recipe, tmp_path / "run", resume=True, say=quiet), whole)
+    written, ours = (load(folder.best) for folder in (whole, RunFolder(tmp_path / "run")))
+    assert (ours.info, ours.config) == (written.info, written.config)
+    assert load_recipe(RunFolder(tmp_path / "run").config) == load_recipe(whole.config)
+
+
 def test_ctrl_c_in_validation_ends_after_it(tiny: Tiny, tmp_path: Path, at_step: Callable[..., None]) -> None:
     whole = train(tiny(), tmp_path / "whole", say=quiet)
     at_step(1, press_ctrl_c, "validation_step")
@@ -185,8 +205,9 @@ def test_a_checkpoint_of_another_model_is_not_touched(tiny: Tiny, tmp_path: Path
     folder = train(tiny(trainer={"epochs": 1}), tmp_path / "run", say=quiet)
     before = folder.last.read_bytes()
     recipe = tiny()
-    wider = replace(recipe, model=replace(recipe.model, overrides={**recipe.model.overrides, "embed_dim": 16}))
-    with pytest.raises(RuntimeError, match="size mismatch"):
+    wider = {**recipe.model.overrides, "embed_dim": 16}
+    wider = replace(recipe, model=replace(recipe.model, name="swinv2_nano", overrides=wider))
+    with pytest.raises(ValueError, match=r"embed_dim 16, but .*last\.ckpt has 8: resume with the config\.yaml"):
         train(wider, tmp_path / "run", resume=True, say=quiet)
     assert folder.last.read_bytes() == before
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from swinv2.checkpoint import native
+from swinv2.checkpoint import load
 from swinv2.data.loading import Samples, make_loader
 from swinv2.data.sources import open_split
 from swinv2.data.transforms import eval_transform
@@ -44,11 +44,11 @@ def same(a: Path, b: Path) -> bool:
 
 def validate(folder: RunFolder) -> dict[str, float]:
     """Metrics of best.safetensors, from that file and the recipe's data alone."""
-    loaded = native.load(folder.best)
+    model = load(folder.best, dtype="keep")
     source = open_split(load_recipe(folder.config).data, "val")
-    loader = make_loader(Samples(source, eval_transform(loaded.preprocessing)), batch_size=3, shuffle=False)
-    metrics = ClassificationMetrics(len(loaded.classes))
-    for batch, logits in infer(loaded.model, loader, torch.device("cpu")):
+    loader = make_loader(Samples(source, eval_transform(model.info.preprocessing)), batch_size=3, shuffle=False)
+    metrics = ClassificationMetrics(len(model.info.classes))
+    for batch, logits in infer(model, loader, torch.device("cpu")):
         metrics.update(logits, batch.labels)
     return metrics.scalars()
 
@@ -65,7 +65,7 @@ def test_a_run_leaves_everything(tiny: Tiny, tmp_path: Path) -> None:
         "metrics.csv",
         "tensorboard/",
     ]
-    assert load_recipe(folder.config) == recipe
+    assert load_recipe(folder.config) == recipe.completed()
     with folder.metrics.open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["epoch"], row["step"]) for row in rows] == [("1", "4"), ("2", "8"), ("3", "12")]
@@ -74,7 +74,7 @@ def test_a_run_leaves_everything(tiny: Tiny, tmp_path: Path) -> None:
     assert len(lines) == 4
     assert lines[0] == "2 classes (cat, dog), 32 + 8 images, on cpu"
     assert lines[3].startswith("epoch 3/3  train loss ")
-    assert native.load(folder.best).classes == ("cat", "dog")
+    assert load(folder.best).info.classes == ("cat", "dog")
     assert list(folder.tensorboard.glob("events.*"))
 
 
@@ -139,8 +139,39 @@ def test_training_on_other_channels(tiny: Tiny, tmp_path: Path) -> None:
     folder = train(
         tiny(trainer={"epochs": 1}, preprocessing={"mean": (0.5,), "std": (0.25,)}), tmp_path / "run", say=quiet
     )
-    loaded = native.load(folder.best)
-    assert loaded.model.config.in_channels == loaded.preprocessing.channels == 1
+    model = load(folder.best)
+    assert model.config.in_channels == model.info.preprocessing.channels == 1
+
+
+@pytest.fixture
+def trained(tiny: Tiny, tmp_path: Path) -> Path:
+    """Weights of the tiny model after an epoch."""
+    return train(tiny(trainer={"epochs": 1}), tmp_path / "before", say=quiet).best
+
+
+def test_frozen_stages_keep_their_weights(tiny: Tiny, trained: Path, tmp_path: Path) -> None:
+    """Through averaging, clipping and decay; the rest does not, and the optimiser knows of the rest alone."""
+    model = {"weights": str(trained), "frozen_stages": 1}
+    folder = train(tiny(model=model, optimizer={"base_lr": 5.0}), tmp_path / "run", say=quiet)
+    old, new = load_file(trained), load_file(folder.best)
+    kept = {name for name in old if torch.equal(old[name], new[name])}
+    assert kept == {name for name in old if name.startswith(("patch_embed.", "stages.0."))}
+    groups = torch.load(folder.last, weights_only=True)["optimizer_states"][0]["param_groups"]
+    assert sum(len(group["params"]) for group in groups) == len(old) - len(kept)
+
+
+def test_fine_tuning_begins_at_the_weights(tiny: Tiny, trained: Path, tmp_path: Path) -> None:
+    """With a learning rate of next to nothing, it ends there too."""
+    slow = {"optimizer": {"base_lr": 1e-9}, "schedule": {"warmup_lr": 0.0, "min_lr": 0.0}, "trainer": {"epochs": 1}}
+    recipe, lines = tiny(model={"weights": str(trained)}, **slow), []
+    folder = train(recipe, tmp_path / "run", say=lines.append)
+    old, new = load_file(trained), load_file(folder.best)
+    assert all(torch.allclose(old[name], new[name], atol=1e-6) for name in old)
+    assert lines[:2] == [
+        f"starting from {trained} (swinv2): head kept; window 2 (trained at 2)",
+        "2 classes (cat, dog), 32 + 8 images, on cpu",
+    ]
+    assert load_recipe(folder.config).model.weights == str(trained)
 
 
 def test_unreadable_and_other_files_are_listed(tiny: Tiny, photos: Path, tmp_path: Path) -> None:

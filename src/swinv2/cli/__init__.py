@@ -15,8 +15,12 @@ VERBS = {
     "train": "train a classifier from a recipe",
     "evaluate": "measure a weights file on labelled images",
     "predict": "name what is on images",
+    "convert": "bring weights into another format, window or resolution",
+    "export": "write a program for torch.export or ONNX",
     "models": "list the models by name",
 }
+EXTRAS = {"export": "export"}
+"""Extra that a verb needs, where it is not train."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("swinv2"):
             raise
-        return _fail(f"error: {error.name} is missing: install it with pip install 'swinv2[train]'.", 2)
+        extra = EXTRAS.get(chosen.verb, "train")
+        return _fail(f"error: {error.name} is missing: install it with pip install 'swinv2[{extra}]'.", 2)
     except KeyboardInterrupt as stop:
         return _fail(str(stop) or "stopped by Ctrl-C", 130)
     return 0

@@ -1,4 +1,4 @@
-"""`swinv2 evaluate`: a weights file on labelled images."""
+"""`swinv2 evaluate`: weights on labelled images."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from unicodedata import normalize
 
 from swinv2.cli.output import add_output_options, check_targets, emit, remark, table
+from swinv2.cli.weights import Classifier, add_weights_options, with_progress
 from swinv2.data.options import DataOptions
 from swinv2.train.recipe import parse
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from jsonargparse import Namespace
     from torch import Tensor
 
-    from swinv2.cli.weights import Classifier
     from swinv2.data.sources import ImageSource
     from swinv2.tasks.metrics import ClassificationMetrics
 
@@ -29,19 +28,26 @@ def main(arguments: Sequence[str]) -> None:
     """Run the verb."""
     options = _read(arguments, {})
     check_targets([options.output, options.confusion], options.overwrite)
-    from swinv2.cli.weights import Classifier
     from swinv2.data.sources import open_split
     from swinv2.data.sources.base import Subset
     from swinv2.train.plots import confusion, save
 
-    classifier = Classifier.load(options.weights)
+    classifier = Classifier.load(options)
     options = _read(arguments, classifier.extra)
     source = open_split(options.data, options.split)
     labels = _labels(source, classifier, options)
     metrics, unreadable = _measure(classifier, source, labels, options)
     skipped = [*source.skipped, *unreadable]
-    results = {"weights": str(options.weights), "data": options.data.path, "split": options.split}
-    results |= {"images": metrics.images(), "skipped": len(skipped), **metrics.scalars()}
+    results = {
+        "weights": options.weights,
+        "data": options.data.path,
+        "split": options.split,
+        "image_size": classifier.preprocessing.size,
+        "window_size": classifier.model.config.window_size,
+        "images": metrics.images(),
+        "skipped": len(skipped),
+        **metrics.scalars(),
+    }
     emit(json.dumps(results, indent=2) if options.format == "json" else _table(results), options.output)
     for line in skipped:
         remark(f"skipped {line}")
@@ -62,8 +68,8 @@ def _read(arguments: Sequence[str], trained: Mapping[str, str]) -> Namespace:
     """The options; what training says of its split stands where none is given."""
     from jsonargparse import ArgumentParser
 
-    parser = ArgumentParser(prog="swinv2 evaluate", description="Measure a weights file.", exit_on_error=False)
-    parser.add_argument("--weights", type=Path, required=True, metavar="FILE", help="file that training wrote")
+    parser = ArgumentParser(prog="swinv2 evaluate", description="Measure weights.", exit_on_error=False)
+    add_weights_options(parser)
     parser.add_argument("--split", choices=("val", "train", "all"), default="val", help="part of the data")
     parser.add_argument("--batch-size", type=int, default=64, help="images at once")
     parser.add_argument("--strict", action="store_true", help="the same as --data.strict true")
@@ -81,20 +87,20 @@ def _labels(source: ImageSource, classifier: Classifier, options: Namespace) -> 
     """The model's label of each of the data's labels, by class name, however its accents are encoded."""
     import torch
 
-    known = {normalize("NFC", name): label for label, name in enumerate(classifier.classes)}
-    for name in source.classes:
-        if normalize("NFC", name) not in known:
-            raise ValueError(
-                f"{options.weights} does not know class {name!r} of {options.data.path}: "
-                f"it tells {len(known)} classes apart, the first being {classifier.classes[0]!r}."
-            )
-    return torch.tensor([known[normalize("NFC", name)] for name in source.classes])
+    from swinv2.data.classes import find_classes
+
+    places = find_classes(source.classes, classifier.classes)
+    if None in places:
+        raise ValueError(
+            f"{options.weights} does not know class {source.classes[places.index(None)]!r} of {options.data.path}: "
+            f"it tells {len(classifier.classes)} classes apart, the first being {classifier.classes[0]!r}."
+        )
+    return torch.tensor(places)
 
 
 def _measure(
     classifier: Classifier, source: ImageSource, labels: Tensor, options: Namespace
 ) -> tuple[ClassificationMetrics, list[str]]:
-    from swinv2.cli.weights import with_progress
     from swinv2.tasks.inference import best_device, infer
     from swinv2.tasks.metrics import ClassificationMetrics
 
@@ -113,6 +119,10 @@ def _measure(
 
 
 def _table(results: dict[str, Any]) -> str:
+    from swinv2.train.initial import show_windows
+
     shown = {name: f"{value:.2%}" if name in ("top1", "top5") else value for name, value in results.items()}
+    shown["image_size"] = "x".join(map(str, results["image_size"]))
+    shown["window_size"] = show_windows(results["window_size"])
     shown["loss"] = f"{results['loss']:.4f}"
     return table(list(shown.items()))

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swinv2.cli.output import add_output_options, check_targets, emit, remark, table
+from swinv2.cli.weights import Classifier, add_weights_options, with_progress
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from swinv2.cli.weights import Classifier
     from swinv2.data.sources import ImageSource
     from swinv2.tasks.inference import Ranking
 
@@ -27,9 +27,7 @@ def main(arguments: Sequence[str]) -> None:
     options = _parser().parse_args(arguments)
     check_targets([options.output, options.sheet], options.overwrite)
     source = _open(options.images, options.strict)
-    from swinv2.cli.weights import Classifier
-
-    classifier = Classifier.load(options.weights)
+    classifier = Classifier.load(options)
     rankings, unreadable = _predict(classifier, source, options)
     if not rankings:
         raise ValueError(f"none of the {len(source)} files is an image; the first is {unreadable[0]}")
@@ -46,7 +44,7 @@ def main(arguments: Sequence[str]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="swinv2 predict", description="Name what is on images.")
     parser.add_argument("images", nargs="+", metavar="IMAGE|FOLDER|GLOB", help="what to look at")
-    parser.add_argument("--weights", type=Path, required=True, metavar="FILE", help="file that training wrote")
+    add_weights_options(parser)
     parser.add_argument("--top", type=_positive, default=5, metavar="N", help="classes for each image (default: 5)")
     parser.add_argument("--batch-size", type=_positive, default=32, metavar="N", help="images at once (default: 32)")
     parser.add_argument(
@@ -103,7 +101,6 @@ def _predict(
     classifier: Classifier, source: ImageSource, options: argparse.Namespace
 ) -> tuple[dict[int, Ranking], list[str]]:
     """The ranking of every readable image by its index, and the reasons of the others."""
-    from swinv2.cli.weights import with_progress
     from swinv2.tasks.inference import best_device, infer, rank
 
     loader = classifier.loader(source, batch_size=options.batch_size, workers=options.workers, strict=options.strict)

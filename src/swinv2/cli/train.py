@@ -36,11 +36,13 @@ def _read(arguments: Sequence[str]) -> tuple[Namespace, ClassifyRecipe, Path]:
     parser.add_argument("recipe", type=Path | None, nargs="?", help="YAML file; options given here override it")
     parser.add_argument("--out", type=Path | None, metavar="RUN", help="new run folder (default: runs/NAME)")
     parser.add_argument("--resume", type=Path | None, metavar="RUN", help="run folder whose training goes on")
+    parser.add_argument("--weights", type=str | None, metavar="FILE|ID", help="the same as --model.weights")
     parser.add_argument("--strict", action="store_true", help="the same as --data.strict true")
     options = parse(parser, arguments)
     if options.resume is None:
         if options.recipe is None:
-            raise ValueError("train needs a recipe: give one, such as recipes/folder_nano.yaml, or --resume RUN.")
+            example = "finetune_folder" if options.weights else "folder_nano"
+            raise ValueError(f"train needs a recipe: give one, such as recipes/{example}.yaml, or --resume RUN.")
         recipe = _recipe(parse(parser, arguments, options.recipe))
         return options, recipe, options.out or _free_folder(options.recipe.stem)
     if options.recipe is not None or options.out is not None:
@@ -57,6 +59,8 @@ def _read(arguments: Sequence[str]) -> tuple[Namespace, ClassifyRecipe, Path]:
 
 def _recipe(options: Namespace) -> ClassifyRecipe:
     recipe = as_recipe(options)
+    if options.weights:
+        recipe = replace(recipe, model=replace(recipe.model, weights=options.weights))
     return replace(recipe, data=replace(recipe.data, strict=True)) if options.strict else recipe
 
 

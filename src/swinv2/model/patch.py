@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swinv2.config import Axes, SwinConfig
+from swinv2.geometry import ceil_div, fold_coordinates, product, stand
 from swinv2.model.block import NORM_EPS
 
 _CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -22,7 +23,7 @@ def pad_to_multiple(x: Tensor, multiple: Axes, first: int) -> Tensor:
 
     A traced graph pads in any case, if by nothing, so that it serves every size.
     """
-    missing = [-(-size // m) * m - size for size, m in zip(x.shape[first:], multiple, strict=False)]
+    missing = [ceil_div(size, m) * m - size for size, m in zip(x.shape[first:], multiple, strict=False)]
     if not torch.compiler.is_compiling() and not any(missing):
         return x
     after = x.ndim - first - len(multiple)
@@ -42,7 +43,10 @@ class PatchEmbed(nn.Module):
         self.norm = nn.LayerNorm(config.embed_dim, eps=NORM_EPS)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = pad_to_multiple(x, self.patch_size, first=2)
+        if torch.compiler.is_exporting():  # always enough, and the convolution drops what is left over
+            x = F.pad(x, [end for size in reversed(self.patch_size) for end in (0, size - 1)])
+        else:
+            x = pad_to_multiple(x, self.patch_size, first=2)
         if len(self.patch_size) in _CHANNELS_LAST:
             x = x.contiguous(memory_format=_CHANNELS_LAST[len(self.patch_size)])
         out: Tensor = self.norm(self.projection(x).movedim(1, -1))
@@ -66,11 +70,29 @@ class PatchMerging(nn.Module):
         self.norm_after = nn.Identity() if before else nn.LayerNorm(2 * dim, eps=NORM_EPS)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = pad_to_multiple(x, self.merge_size, first=1)
-        n = len(self.merge_size)
-        for axis, merge in enumerate(self.merge_size):
-            x = x.unflatten(1 + 2 * axis, (x.shape[1 + 2 * axis] // merge, merge))
-        grid, merges = range(1, 2 * n, 2), range(2 * n, 0, -2)
-        x = x.permute(0, *grid, *merges, 1 + 2 * n).flatten(1 + n)
-        out: Tensor = self.norm_after(self.reduction(self.norm_before(x)))
+        gather = _gathered_neighbours if torch.compiler.is_exporting() else _neighbours
+        out: Tensor = self.norm_after(self.reduction(self.norm_before(gather(x, self.merge_size))))
         return out
+
+
+def _neighbours(x: Tensor, merge: Axes) -> Tensor:
+    """``[B, *grid, C]`` to ``[B, *ceil(grid / merge), prod(merge) * C]``, zeros beyond the map."""
+    x = pad_to_multiple(x, merge, first=1)
+    n = len(merge)
+    for axis, size in enumerate(merge):
+        x = x.unflatten(1 + 2 * axis, (x.shape[1 + 2 * axis] // size, size))
+    return x.permute(0, *range(1, 2 * n, 2), *range(2 * n, 0, -2), 1 + 2 * n).flatten(1 + n)
+
+
+def _gathered_neighbours(x: Tensor, merge: Axes) -> Tensor:
+    """`_neighbours` by one computed index, which asks nothing about the sizes of an exported graph."""
+    n, (batch, *grid, dim) = len(merge), x.shape
+    merged = [ceil_div(size, m) for size, m in zip(grid, merge, strict=True)]
+    along, real = [], torch.ones(1, dtype=torch.bool, device=x.device)
+    for axis, (size, new, m) in enumerate(zip(grid, merged, merge, strict=True)):
+        coordinate = stand(torch.arange(new * m, device=x.device).view(new, m), (axis, 2 * n - 1 - axis), 2 * n)
+        along.append(coordinate.clamp(max=size - 1))
+        real = real & (coordinate < size)
+    index = fold_coordinates(along, grid).flatten()
+    rows = x.reshape(batch, product(grid), dim).index_select(1, index)
+    return torch.where(real.flatten()[:, None], rows, 0.0).view(batch, *merged, prod(merge) * dim)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor
 
@@ -37,8 +39,10 @@ def window_attention(
     if qkv.numel() == 0:  # every input still takes part in the graph, as DDP demands
         unused = bias.sum() if logit_scale is None else bias.sum() + logit_scale.sum()
         return qkv.select(-3, 2) + 0 * unused.to(qkv.dtype)
-    name = choose(_call(qkv, bias, window), backend)
-    with without_autocast(qkv.device):  # which precision serves what is the backend's decision
+    call = _call(qkv, bias, window)
+    name = choose(call, backend)
+    # Which precision serves what is the backend's decision. An exported graph holds operators only, no such context.
+    with nullcontext() if call.exporting else without_autocast(qkv.device):
         return BACKENDS[name].run(qkv, bias, window, shift, logit_scale)
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from swinv2.config import Axes, did_you_mean
+from swinv2.ops.padded import padded_attention
 from swinv2.ops.reference import reference_attention
 from swinv2.ops.sdpa import sdpa_attention
 from swinv2.ops.sequential import sequential_attention
@@ -104,13 +105,13 @@ BACKENDS: dict[str, Backend] = {
     "triton": Backend(_triton_attention, _triton_refuses, _triton_workspace),
     "sdpa": Backend(sdpa_attention),
     "sequential": Backend(sequential_attention, _sequential_refuses),
+    "padded": Backend(padded_attention),
     "reference": Backend(reference_attention),
 }
 
 # The first rule that applies, and whose backend can run, decides.
 RULES = (
-    Rule(lambda call: call.exporting, "sdpa", "an exported graph may hold standard operators only"),
-    Rule(lambda call: call.device == "cuda", "triton", "its fused kernels read the projection in place"),
+    Rule(lambda call: call.exporting, "padded", "an exported graph holds standard operators and serves every size"),
     Rule(lambda call: call.compiling, "sequential", "it is one node for torch.compile, whatever the shape"),
     Rule(
         lambda call: call.device == "cpu" and call.bias_needs_grad,

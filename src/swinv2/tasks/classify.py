@@ -16,6 +16,7 @@ from torchmetrics import MeanMetric, SumMetric
 from swinv2.data.loading import Batch
 from swinv2.data.transforms import Mixing
 from swinv2.model import SwinTransformer
+from swinv2.storage import metadata
 from swinv2.tasks.metrics import ClassificationMetrics
 
 Optimise = Callable[[nn.Module], OptimizerLRScheduler]
@@ -101,8 +102,9 @@ class ClassificationTask(L.LightningModule):
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the classes, which the labels of a resumed run must mean."""
+        """Store the classes, which the labels of a resumed run must mean, and what else rebuilds the model."""
         checkpoint["classes"] = list(self.classes)
+        checkpoint["model"] = metadata(self.model.config, self.model.info)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of other classes."""

@@ -7,26 +7,35 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import lightning as L
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.callbacks import Callback, EMAWeightAveraging, RichProgressBar
+from lightning.pytorch.callbacks import Callback, RichProgressBar, WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor
 
 from swinv2.data.loading import Batch
-from swinv2.preprocessing import Preprocessing
 from swinv2.tasks.classify import ClassificationTask
 from swinv2.train.folder import RunFolder
 
 Say = Callable[[str], None]
 
 
-class Ema(EMAWeightAveraging):
-    """Moving average of the weights, which takes the model's place during validation and after training."""
+class Ema(WeightAveraging):
+    """Moving average of the weights, which takes the model's place during validation and after training.
+
+    Frozen weights stay as they are to the bit, which Lightning's own average (decay * a + (1 - decay) * b) rounds.
+    """
 
     validating = False
+
+    def __init__(self, decay: float) -> None:
+        def average(kept: Tensor, new: Tensor, _: object) -> Tensor:
+            return kept.lerp(new.to(kept.dtype), 1 - decay)
+
+        super().__init__(avg_fn=average)
 
     def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Put the average in."""
@@ -45,17 +54,20 @@ class Ema(EMAWeightAveraging):
 
 
 class Start(Callback):
-    """Writes the recipe into the run folder and a first line of the log, once training really starts."""
+    """Writes the recipe into the run folder and the first lines of the log, once training really starts."""
 
-    def __init__(self, folder: RunFolder, config: str, what: str, say: Say) -> None:
+    def __init__(self, folder: RunFolder, config: str, remarks: Iterable[str], what: str, say: Say) -> None:
         self.folder = folder
         self.config = config
+        self.remarks = remarks
         self.what = what
         self.say = rank_zero_only(say)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Say what is trained on, and on what."""
+        """Say what training starts from, what is trained on, and on what."""
         self.folder.create(self.config)
+        for remark in self.remarks:
+            self.say(remark)
         where = pl_module.device.type if trainer.world_size == 1 else f"{trainer.world_size} x {pl_module.device.type}"
         self.say(f"{self.what}, on {where}")
 
@@ -63,10 +75,8 @@ class Start(Callback):
 class BestWeights(Callback):
     """Keeps the weights with the highest validated top-1 (then the lowest loss), and their confusion matrix."""
 
-    def __init__(self, folder: RunFolder, preprocessing: Preprocessing, extra: Mapping[str, str]) -> None:
+    def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
-        self.preprocessing = preprocessing
-        self.extra = extra
         self.score = (-1.0, 0.0)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -80,7 +90,7 @@ class BestWeights(Callback):
         if score > self.score:
             self.score = score
             title = f"epoch {trainer.current_epoch + 1}, top-1 {values['top1']:.2%}"
-            self.folder.keep_best(pl_module.model, pl_module.classes, self.preprocessing, self.extra)
+            self.folder.keep_best(pl_module.model)
             if counts is not None:
                 self.folder.draw_confusion(counts, pl_module.classes, title)
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import csv
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
-from swinv2.checkpoint import native
+from swinv2.checkpoint import save as save_weights
 from swinv2.files import written_aside
 from swinv2.model import SwinTransformer
-from swinv2.preprocessing import Preprocessing
 from swinv2.train.plots import Row, confusion, curves, save
 
 COLUMNS = (
@@ -64,11 +63,9 @@ class RunFolder:
         self._write_metrics()
 
     @rank_zero_only
-    def keep_best(
-        self, model: SwinTransformer, classes: Sequence[str], preprocessing: Preprocessing, extra: Mapping[str, str]
-    ) -> None:
-        """Replace best.safetensors."""
-        native.save(self.best, model, classes=classes, preprocessing=preprocessing, extra=extra)
+    def keep_best(self, model: SwinTransformer) -> None:
+        """Replace best.safetensors, which holds what the model's `info` says too."""
+        save_weights(model, self.best)
 
     @rank_zero_only
     def draw_confusion(self, counts: Tensor, classes: Sequence[str], title: str) -> None:

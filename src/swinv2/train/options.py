@@ -5,9 +5,10 @@ The command line shows the `Args` sections as help. Defaults are the released Im
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
+from swinv2.config import SwinConfig, default_image_size, did_you_mean
 from swinv2.data.options import AugmentOptions, DataOptions
 from swinv2.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
@@ -20,53 +21,81 @@ FIXED = {
 }
 """Arguments of the model that no override may give, and where they come from."""
 
+DEFAULT_MODEL = "swinv2_nano"
+"""The model of a recipe that gives neither a name nor weights."""
+
+IMAGENET = Preprocessing(size=(256, 256), mean=IMAGENET_MEAN, std=IMAGENET_STD)
+"""What stands where neither the recipe nor the weights say how pixels become input; its size is not used."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
     """Which model to train.
 
     Args:
-        name: A name that `swinv2 models` lists.
-        image_size: Height and width of the images, in pixels; one number makes them square.
-        window_size: Attention window in tokens; by default the model's own.
-        overrides: Any other field of SwinConfig, such as drop_path_rate or patch_size.
+        name: A name that `swinv2 models` lists; by default the weights' architecture, or swinv2_nano without weights.
+        weights: File, folder or hub id of weights to start from, in any format that swinv2 reads; by default, training
+            starts from scratch.
+        weights_key: Which weights to take where the file holds several, such as state_dict_ema.
+        frozen_stages: So many stages, from the first on, and the patch embedding keep the weights they have.
+        image_size: Height and width of the images, in pixels; one number makes them square; by default that of the
+            weights, or of the model.
+        window_size: Attention window in tokens; by default that of the weights, or of the model.
+        overrides: Any other field of SwinConfig, such as drop_path_rate or patch_size; trained_window_size where the
+            weights do not tell it.
     """
 
-    name: str = "swinv2_nano"
-    image_size: int | tuple[int, int] = 256
+    name: str | None = None
+    weights: str | None = None
+    weights_key: str | None = None
+    frozen_stages: int = 0
+    image_size: int | tuple[int, int] | None = None
     window_size: int | list[int | list[int]] | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, source in FIXED.items():
-            if name in self.overrides:
-                raise ValueError(f"model.overrides.{name} follows from {source}: remove it from the recipe.")
+        if self.frozen_stages < 0:
+            raise ValueError(f"model.frozen_stages {self.frozen_stages} is negative: use 0 to train all stages.")
+        known = {each.name for each in fields(SwinConfig)}
+        for name in self.overrides:
+            if name in FIXED:
+                raise ValueError(f"model.overrides.{name} follows from {FIXED[name]}: remove it from the recipe.")
+            if name not in known:
+                raise ValueError(f"model.overrides.{name} is no field of SwinConfig{did_you_mean(name, known)}.")
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width."""
+        """Height and width, of a completed recipe."""
+        assert self.image_size is not None
         return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreprocessingOptions:
-    """How pixels become the model's input.
+    """How pixels become the model's input; what is left out is taken from model.weights, else it is ImageNet's.
 
     Args:
         mean: Mean of each channel, in units of [0, 1] pixels; as many numbers as channels (1, 3 or 4).
         std: Standard deviation of each channel, in the same units.
-        crop_fraction: Share of the resized image that the centre crop of validation keeps.
-        interpolation: nearest, bilinear, bicubic or lanczos.
+        crop_fraction: Share of the resized image that the centre crop of validation keeps; 1 without weights.
+        interpolation: nearest, bilinear, bicubic or lanczos; bicubic without weights.
     """
 
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
-    crop_fraction: float = 1.0
-    interpolation: str = "bicubic"
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    crop_fraction: float | None = None
+    interpolation: str | None = None
 
-    def at(self, size: tuple[int, int]) -> Preprocessing:
-        """What the weights file says about its input, which is `size` pixels high and wide."""
-        return Preprocessing(size=size, **vars(self))
+    def __post_init__(self) -> None:
+        if self.mean is not None and len(self.mean) not in (1, 3, 4):
+            raise ValueError(
+                f"preprocessing.mean has {len(self.mean)} numbers: give 1 (gray), 3 (RGB) or 4 (RGBA), one a channel."
+            )
+
+    def completed(self, known: Preprocessing) -> PreprocessingOptions:
+        """The same with what is left out taken from `known`."""
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        return PreprocessingOptions(**{name: given.get(name, getattr(known, name)) for name in vars(self)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,3 +226,32 @@ class ClassifyRecipe:
                 f"schedule.warmup_epochs {self.schedule.warmup_epochs:g} takes all of trainer.epochs "
                 f"{self.trainer.epochs}: shorten it, as with --schedule.warmup_epochs {self.trainer.epochs / 10:g}."
             )
+
+    @property
+    def input(self) -> Preprocessing:
+        """What images go through before the model; of a completed recipe."""
+        return Preprocessing(size=self.model.size, **vars(self.preprocessing))
+
+    def completed(self, known: Preprocessing | None = None) -> ClassifyRecipe:
+        """The same with image size and preprocessing filled in where they are left out.
+
+        Args:
+            known: The preprocessing of the weights to start from; None where they do not say it, or where there are
+                none: then the size is the model's own, and the rest ImageNet's.
+
+        Raises:
+            ValueError: The weights do not say their image size, and the recipe gives none.
+        """
+        model = self.model
+        if not model.weights:
+            model = replace(model, name=model.name or DEFAULT_MODEL)
+        if model.image_size is None:
+            model = replace(model, image_size=_own_size(model, known))
+        return replace(self, model=model, preprocessing=self.preprocessing.completed(known or IMAGENET))
+
+
+def _own_size(model: ModelOptions, known: Preprocessing | None) -> tuple[int, int]:
+    if known is None and model.weights:
+        raise ValueError(f"{model.weights} does not say the size of its images: give it with --model.image_size.")
+    height, width = known.size if known else default_image_size(str(model.name))[-2:]
+    return height, width

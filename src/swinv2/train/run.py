@@ -20,14 +20,14 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from swinv2.config import VARIANTS
 from swinv2.data.loading import Batch, Samples, make_loader
 from swinv2.data.sources import ImageSource, open_split
 from swinv2.data.transforms import eval_transform, mixing, train_transform
-from swinv2.model import SwinTransformer, create_model
+from swinv2.model import SwinTransformer
 from swinv2.tasks.classify import ClassificationTask
 from swinv2.train.callbacks import BestWeights, Ema, EpochRows, Progress, Say, SkippedFiles, Start
 from swinv2.train.folder import RunFolder
+from swinv2.train.initial import Initial, initial
 from swinv2.train.optim import optimise
 from swinv2.train.options import ClassifyRecipe
 from swinv2.train.recipe import dump_recipe
@@ -56,16 +56,17 @@ def train(recipe: ClassifyRecipe, out: Path, *, resume: bool = False, say: Say =
     _check(folder, resume, recipe.trainer.epochs)
     L.seed_everything(recipe.seed, workers=True, verbose=False)
     training, validation = open_split(recipe.data, "train"), open_split(recipe.data, "val")
-    model = build_model(recipe, len(training.classes))
+    start = initial(recipe, training.classes, folder.last if resume else None)
+    recipe = start.recipe
     resumable = Resumable(folder.last)
-    callbacks = _callbacks(recipe, folder, training, validation, say)
+    callbacks = _callbacks(start, folder, training, validation, say)
     try:
         with _quiet_lightning(), resumable.heeding_interrupts():
             trainer = _trainer(recipe, folder, [*callbacks, resumable], len(training))
             batch_size = recipe.trainer.loader_batch(trainer.world_size)
             batches, drop_last = batches_of_epoch(len(training), batch_size, trainer.world_size)
             loaders = _loaders(recipe, training, validation, batch_size, drop_last)
-            task = _task(recipe, model, training.classes, batches)
+            task = _task(recipe, start.model, training.classes, batches)
             _fit(trainer, task, loaders, resumable, folder, resume)
     except BaseException as error:
         if not (resume or resumable.started):
@@ -89,25 +90,6 @@ def _check(folder: RunFolder, resume: bool, epochs: int) -> None:
         raise ValueError(f"run folder {folder.path} exists: choose another --out{resuming}.")
 
 
-def build_model(recipe: ClassifyRecipe, classes: int) -> SwinTransformer:
-    """The recipe's model with fresh weights."""
-    options = recipe.model
-    if options.name in VARIANTS and len(VARIANTS[options.name].patch_size) != 2:
-        raise ValueError(f"{options.name} is a model of videos: classification takes those of images.")
-    model = create_model(
-        options.name,
-        window_size=options.window_size,
-        image_size=options.size,
-        num_classes=classes,
-        in_channels=len(recipe.preprocessing.mean),
-        **options.overrides,
-    )
-    model.set_checkpointing(recipe.trainer.checkpointing)
-    if recipe.trainer.compile:
-        model.compile()
-    return model
-
-
 def batches_of_epoch(images: int, batch_size: int, processes: int) -> tuple[int, bool]:
     """Training batches that each process goes through in an epoch, and whether a last, partial one is dropped."""
     share = math.ceil(images / processes)
@@ -126,13 +108,13 @@ def _task(recipe: ClassifyRecipe, model: SwinTransformer, classes: tuple[str, ..
 
 
 def _callbacks(
-    recipe: ClassifyRecipe, folder: RunFolder, training: ImageSource, validation: ImageSource, say: Say
+    start: Initial, folder: RunFolder, training: ImageSource, validation: ImageSource, say: Say
 ) -> list[Callback]:
+    recipe = start.recipe
     decay = recipe.trainer.ema_decay
-    division = {name: str(getattr(recipe.data, name)) for name in ("val_fraction", "split_seed")}
     return [
-        Start(folder, dump_recipe(recipe), describe_data(training, validation), say),
-        BestWeights(folder, recipe.preprocessing.at(recipe.model.size), division),
+        Start(folder, dump_recipe(recipe), start.remarks, describe_data(training, validation), say),
+        BestWeights(folder),
         *([Ema(decay=decay)] if decay is not None else []),
         EpochRows(folder, say),
         SkippedFiles(folder, dict.fromkeys(training.skipped + validation.skipped)),
@@ -175,7 +157,7 @@ def _trainer(recipe: ClassifyRecipe, folder: RunFolder, callbacks: list[Callback
 def _loaders(
     recipe: ClassifyRecipe, training: ImageSource, validation: ImageSource, batch_size: int, drop_last: bool
 ) -> tuple[DataLoader[Batch], DataLoader[Batch]]:
-    preprocessing = recipe.preprocessing.at(recipe.model.size)
+    preprocessing = recipe.input
 
     def loader(source: ImageSource, transform: Callable[..., Tensor], training: bool) -> DataLoader[Batch]:
         samples = Samples(source, transform, preprocessing.channels, recipe.data.strict)
@@ -225,6 +207,7 @@ def _quiet_lightning() -> Iterator[None]:
                 "does not have many workers",
                 "isinstance.treespec, LeafSpec",
                 "`training_step` returned `None`",
+                "Found .* in eval mode",  # frozen stages
             ):
                 warnings.filterwarnings("ignore", message=f".*{note}")
             yield

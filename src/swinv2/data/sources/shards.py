@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from typing_extensions import override
 
+from swinv2.data.classes import read_classes
 from swinv2.data.image import EXTENSIONS
 from swinv2.data.options import DataOptions
 from swinv2.data.sources.base import ImageSource, Parts, by_split, check_labels
@@ -61,7 +62,7 @@ def shard_parts(options: DataOptions) -> Parts:
     parts = by_split(group_by_part(paths))
     names = paths[0].parent / "classes.txt"
     if names.exists():
-        classes = tuple(filter(None, map(str.strip, names.read_text(encoding="utf-8").splitlines())))
+        classes = read_classes(names)
     else:
         labels = [entry.label for shards in parts.values() for entry in _index(shards)[0]]
         classes = _numbers(labels, options.path)

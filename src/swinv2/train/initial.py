@@ -1,0 +1,173 @@
+"""The model that a run starts with: fresh, from someone's weights, or as its checkpoint describes it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from swinv2.checkpoint import load
+from swinv2.checkpoint.transfer import FREE
+from swinv2.config import VARIANTS, Stages, SwinConfig, make_config
+from swinv2.data.classes import find_classes
+from swinv2.info import ModelInfo
+from swinv2.model import SwinTransformer, create_model
+from swinv2.storage import parse_metadata
+from swinv2.train.options import ClassifyRecipe, ModelOptions
+
+
+@dataclass(frozen=True)
+class Initial:
+    """A model before its first step, its recipe with nothing left open, and what people should know of it."""
+
+    model: SwinTransformer
+    recipe: ClassifyRecipe
+    remarks: tuple[str, ...] = ()
+
+
+def initial(recipe: ClassifyRecipe, classes: Sequence[str], last: Path | None = None) -> Initial:
+    """The model of a recipe for these classes, with its stages frozen.
+
+    Args:
+        recipe: What to train.
+        classes: Names of the data's classes, in order.
+        last: Checkpoint of a run that goes on: it tells the architecture, so that the recipe's weights are not read
+            again; whoever goes on loads its parameters.
+
+    Raises:
+        ValueError: The recipe does not make a model, or the weights do not fit it; the message says why.
+    """
+    if last is not None:
+        start = _described(last, recipe)
+    elif recipe.model.weights:
+        start = _from_weights(recipe, recipe.model.weights, classes)
+    else:
+        start = _fresh(recipe, classes)
+    model, trainer = start.model, start.recipe.trainer
+    model.train().freeze_stages(start.recipe.model.frozen_stages)
+    model.set_checkpointing(trainer.checkpointing)
+    if trainer.compile:
+        model.compile()
+    return start
+
+
+def _described(last: Path, recipe: ClassifyRecipe) -> Initial:
+    checkpoint = torch.load(last, map_location="cpu", weights_only=True, mmap=True)
+    config, info = parse_metadata(str(last), checkpoint["model"])
+    _check_name(recipe.model, config, str(last), "resume with the config.yaml of its run")
+    model = SwinTransformer(config)
+    model.info = info
+    return Initial(model, recipe.completed(info.preprocessing))
+
+
+def _info(recipe: ClassifyRecipe, classes: Sequence[str], source: str) -> ModelInfo:
+    """What the weights of a run will say of themselves; how training held images out too, for who measures them."""
+    division = {name: str(getattr(recipe.data, name)) for name in ("val_fraction", "split_seed")}
+    return ModelInfo(classes=tuple(classes), preprocessing=recipe.input, source=source, extra=division)
+
+
+def _fresh(recipe: ClassifyRecipe, classes: Sequence[str]) -> Initial:
+    recipe = recipe.completed()
+    name, frozen = str(recipe.model.name), recipe.model.frozen_stages
+    if name in VARIANTS and VARIANTS[name].ndim != 2:
+        raise ValueError(f"{name} is a model of videos: classification takes those of images.")
+    if frozen:
+        raise ValueError(f"model.frozen_stages {frozen} would keep random weights: give --weights, or use 0.")
+    model = create_model(
+        name,
+        window_size=recipe.model.window_size,
+        image_size=recipe.model.size,
+        num_classes=len(classes),
+        in_channels=recipe.input.channels,
+        **recipe.model.overrides,
+    )
+    model.info = _info(recipe, classes, model.info.source)
+    return Initial(model, recipe)
+
+
+def _from_weights(recipe: ClassifyRecipe, weights: str, classes: Sequence[str]) -> Initial:
+    """Opened twice: as the weights are, which decides what to ask of them, and as they shall be."""
+    options = recipe.model
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        stored = load(weights, dtype="keep", key=options.weights_key, **options.overrides)
+    _check(recipe, stored)
+    whole = recipe.completed(stored.info.preprocessing)
+    places = find_classes(classes, stored.info.classes)
+    same = None not in places and len(places) == len(stored.info.classes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # caught above
+        model = load(
+            weights,
+            key=options.weights_key,
+            window_size=options.window_size,
+            in_channels=whole.input.channels,
+            class_indices=[place for place in places if place is not None] if same else None,
+            **options.overrides,
+        )
+    if not same:
+        model.reset_head(len(classes))
+    # Copied, since the file that they are mapped from may change.
+    model.load_state_dict({name: tensor.clone() for name, tensor in model.state_dict().items()}, assign=True)
+    model.info = _info(whole, classes, stored.info.source)
+    head = f"new head for {len(classes)} classes"
+    if same:
+        head = "head kept" if places == list(range(len(places))) else "head kept, its classes in the order of the data"
+    told = "; ".join([head, *_changes(stored, model.config, recipe, whole)])
+    warned = (f"note: {warning.message}" for warning in caught)
+    return Initial(model, whole, (f"starting from {weights} ({stored.info.source}): {told}", *warned))
+
+
+def _check(recipe: ClassifyRecipe, stored: SwinTransformer) -> None:
+    options, config = recipe.model, stored.config
+    if config.ndim != 2:
+        raise ValueError(f"{options.weights} is a model of videos: classification takes those of images.")
+    _check_name(options, config, str(options.weights), "leave model.name out")
+    if options.frozen_stages > config.num_stages:
+        raise ValueError(
+            f"model.frozen_stages {options.frozen_stages} is more than the {config.num_stages} stages of "
+            f"{options.weights}: use {config.num_stages} or fewer."
+        )
+    if config.in_channels != 3 and not (stored.info.preprocessing or recipe.preprocessing.mean):
+        raise ValueError(
+            f"{options.weights} takes {config.in_channels} channels and does not say their mean and std: give "
+            "preprocessing.mean and preprocessing.std, one number a channel."
+        )
+
+
+def _check_name(options: ModelOptions, has: SwinConfig, where: str, remedy: str) -> None:
+    """ValueError where a recipe's name means another architecture than `where` has."""
+    if options.name is None:
+        return
+    named = make_config(options.name, **options.overrides).to_dict()
+    for field, value in has.to_dict().items():
+        if field not in FREE and named[field] != value:
+            raise ValueError(
+                f"model.name {options.name} has {field} {named[field]}, but {where} has {value}: {remedy}."
+            )
+
+
+def _changes(stored: SwinTransformer, new: SwinConfig, recipe: ClassifyRecipe, whole: ClassifyRecipe) -> Iterator[str]:
+    """What is not as it was in the weights, beside the head."""
+    old, known = stored.config, stored.info.preprocessing
+    window, now = show_windows(old.window_size), show_windows(new.window_size)
+    bias = "" if new.position_bias == "table" else f" (trained at {show_windows(new.trained_window_size)})"
+    yield f"window {window} -> {now}{bias}" if window != now else f"window {now}{bias}"
+    if known is not None and known.size != whole.model.size:
+        yield f"images {'x'.join(map(str, known.size))} -> {'x'.join(map(str, whole.model.size))}"
+    if known is None and recipe.preprocessing.mean is None:
+        yield "mean and std unknown, so ImageNet's"
+    if old.in_channels != new.in_channels:
+        how = "summed" if new.in_channels == 1 else "repeated"
+        yield f"{old.in_channels} -> {new.in_channels} channels, kernels {how}"
+    if whole.model.frozen_stages:
+        yield f"{whole.model.frozen_stages} of {new.num_stages} stages frozen"
+
+
+def show_windows(windows: Stages) -> str:
+    """Windows for people: one number where all stages and axes agree, else one entry a stage."""
+    stages = [str(axes[0]) if len(set(axes)) == 1 else "x".join(map(str, axes)) for axes in windows]
+    return stages[0] if len(set(stages)) == 1 else ",".join(stages)

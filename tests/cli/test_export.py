@@ -1,0 +1,60 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+
+from swinv2 import load
+from swinv2.export import FORMATS
+
+
+@pytest.fixture
+def export(swinv2):
+    return lambda *arguments: swinv2("export", *arguments)
+
+
+def test_the_file_predicts_without_the_library(export, weights: Path, tmp_path: Path) -> None:
+    status, out, err = export(weights, "--format", "onnx", "--window-size", "3")
+    target = weights.with_suffix(".onnx")
+    assert (status, out) == (0, "")
+    assert "checked on inputs of 1x3x3x3, 2x3x3x15, 1x3x13x15: differs from the model by" in err
+    assert f"wrote {target} (" in err
+    said = {entry.key: json.loads(entry.value) for entry in onnx.load(target).metadata_props if entry.key == "classes"}
+    assert said == {"classes": ["owl", "fox", "dog", "cat"]}
+    x = torch.randn(3, 3, 21, 10)
+    (logits,) = FORMATS["onnx"].open(target)(x)
+    with torch.no_grad():
+        torch.testing.assert_close(logits, load(weights, window_size=3)(x), rtol=1e-5, atol=1e-6)
+
+
+def test_half_precision_where_it_is_told(export, weights: Path, tmp_path: Path) -> None:
+    target = tmp_path / "half.pt2"
+    assert export(weights, "--format", "pt2", "--dtype", "bf16", "--output", target).status == 0
+    (logits,) = FORMATS["pt2"].open(target)(torch.randn(1, 3, 8, 8, dtype=torch.bfloat16))
+    assert logits.dtype == torch.bfloat16
+
+
+def test_wrong_input_is_one_sentence(export, weights: Path, tmp_path: Path, monkeypatch) -> None:
+    before = sorted(tmp_path.iterdir())
+
+    def refused(sentence, *arguments):
+        status, out, err = export(*arguments)
+        assert (status, out) == (2, "")
+        assert sentence in err
+        assert "Traceback" not in err
+
+    refused("invalid choice: 'tflite'", weights, "--format", "tflite")
+    refused("--format", weights)
+    refused("does not end in .onnx", weights, "--format", "onnx", "--output", tmp_path / "model.pt2")
+    refused("is no folder to write into", weights, "--format", "pt2", "--output", weights / "model.pt2")
+    refused("no_such_file.safetensors", tmp_path / "no_such_file.safetensors", "--format", "pt2")
+    refused("the weights are torch.bfloat16", weights, "--format", "onnx", "--dtype", "bf16")
+    monkeypatch.setitem(FORMATS, "onnx", dataclasses.replace(FORMATS["onnx"], packages=("no_such_package",)))
+    refused("no_such_package is missing: install it with pip install 'swinv2[export]'", weights, "--format", "onnx")
+    target = tmp_path / "weights.pt2"
+    target.write_text("mine")
+    refused("weights.pt2 exists: choose another name, or add --overwrite", weights, "--format", "pt2")
+    assert target.read_text() == "mine"
+    assert sorted(tmp_path.iterdir()) == sorted([*before, target])
