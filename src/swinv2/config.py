@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import fnmatch
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
@@ -97,9 +98,13 @@ class SwinConfig:
             )
         if self.ndim > 3:
             raise ValueError(f"patch_size {self.patch_size} has {self.ndim} axes, but 1 to 3 are possible.")
+        for name in ("mlp_ratio", "drop_path_rate"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise ValueError(f"{name} is {value!r}, but must be a number.")
         for name, least in _LEAST.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} is {value!r}, but must be a whole number of at least {least}.")
         if self.embed_dim * self.mlp_ratio < 1:
             raise ValueError(f"mlp_ratio is {self.mlp_ratio}, which leaves the MLP no width: 4 is usual.")

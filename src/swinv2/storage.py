@@ -107,7 +107,9 @@ def parse_metadata(name: str, said: Mapping[str, str]) -> tuple[SwinConfig, Mode
         ValueError: a part is missing or damaged, or of a newer version.
     """
     version = said.get("format_version", "")
-    if not version.isdecimal() or int(version) > FORMAT_VERSION:
+    if not version.isdecimal():
+        raise ValueError(f"{name!r} has the format version {version!r}, which is none: it is damaged.")
+    if int(version) > FORMAT_VERSION:
         raise ValueError(f"{name!r} has format version {version!r}, newer than this swinv2 reads: update swinv2.")
     config = SwinConfig.from_dict(_json(name, said, "config", dict))
     classes = tuple(_json(name, said, "classes", list))

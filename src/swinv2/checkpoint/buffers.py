@@ -14,6 +14,9 @@ from swinv2.checkpoint.mapping import numbers
 from swinv2.config import Axes, SwinConfig
 from swinv2.geometry import log_coordinates
 
+LARGEST_COORDINATE = 10.0
+"""No window has such a coordinate: it would be 2^27 tokens wide."""
+
 
 def write_buffers(layout: Layout, config: SwinConfig) -> dict[str, Tensor]:
     """The buffers of ``layout``'s installed class, by name, so that a state dict loads with strict=True.
@@ -76,6 +79,8 @@ def _attention(layout: Layout, stages: int, stage: int, block: int) -> str:
 def _trained_window(coordinates: Tensor) -> Axes | None:
     """P from the largest coordinate of each axis, ``sign(x) log2(1 + 8 (w-1)/(p-1)) / 3``."""
     window = [(size + 1) // 2 for size in coordinates.shape[1:-1]]
+    if not coordinates.numel() or not bool((coordinates.abs() < LARGEST_COORDINATE).all()):  # damaged
+        return None
     largest = coordinates.flatten(0, -2).amax(0).double().tolist()
     spans = [
         1.0 if w == 1 else 8 * (w - 1) / (2 ** (3 * c) - 1) if c > 0 else math.nan
@@ -86,19 +91,23 @@ def _trained_window(coordinates: Tensor) -> Axes | None:
 
 
 def _table_window(table: Tensor, index: Tensor | None, axes: int, own: bool) -> Axes | None:
-    """Window of a V1 table: the one whose index is stored beside it, else the only square one with so many rows."""
+    """Window of a V1 table: the one whose index is stored beside it."""
     if own:
         return tuple((size + 1) // 2 for size in table.shape[1:])
-    fits = _factorisations(len(table), axes)
     if index is None:
-        fits = [window for window in fits if len(set(window[-2:])) == 1]
-    else:
-        fits = [
-            window
-            for window in fits
-            if prod(window) ** 2 == index.numel()
-            and torch.equal(relative_position_index(window).flatten(), index.flatten().long())
-        ]
+        return None
+    fits = [
+        window
+        for window in _factorisations(len(table), axes)
+        if prod(window) ** 2 == index.numel()
+        and torch.equal(relative_position_index(window).flatten(), index.flatten().long())
+    ]
+    return fits[0] if len(fits) == 1 else None
+
+
+def square_window(rows: int, axes: int) -> Axes | None:
+    """The window of a V1 table with so many rows, if only one is square in its last two axes."""
+    fits = [window for window in _factorisations(rows, axes) if len(set(window[-2:])) == 1]
     return fits[0] if len(fits) == 1 else None
 
 

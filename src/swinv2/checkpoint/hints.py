@@ -52,6 +52,8 @@ def from_transformers(config: Mapping[str, Any], processor: Mapping[str, Any]) -
             raise ValueError(f"config.json sets {name} to {config[name]!r}, which this library does not have.")
     if config.get("hidden_act", "gelu") != "gelu":
         raise ValueError(f"config.json sets hidden_act to {config['hidden_act']!r}, but Swin here has 'gelu' only.")
+    if config.get("layer_norm_eps", NORM_EPS) != NORM_EPS:
+        raise ValueError(f"config.json sets layer_norm_eps to {config['layer_norm_eps']!r}, but here it is {NORM_EPS}.")
     trained = [size for size in config.get("pretrained_window_sizes") or () if size]
     size = _size(config.get("image_size", 224))
     names = config.get("id2label") or {}
@@ -110,6 +112,8 @@ def _window(window: Any) -> WindowSpec:
     """A number, one per axis (nested, so that it cannot be taken for one per stage), or one per stage."""
     if isinstance(window, int):
         return window
+    if isinstance(window, str):
+        raise TypeError(f"a window is a number or a list of numbers, not {window!r}")
     return (tuple(window),) if len(window) == 2 else tuple(window)
 
 
@@ -117,20 +121,23 @@ def _size(size: Any) -> Axes:
     return (size, size) if isinstance(size, int) else tuple(int(s) for s in size)
 
 
+NORM_EPS = 1e-5
+"""Of every LayerNorm in every released model."""
 _PILLOW = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
 
 def _processor(processor: Mapping[str, Any], size: Axes) -> Preprocessing | None:
-    """What an image processor of transformers does, where it is a resize and a normalisation."""
-    if "image_mean" not in processor or "image_std" not in processor:
+    """What an image processor of transformers does, where it is a resize and a normalisation; None where it is not."""
+    plain = processor.get("do_normalize", True) and not processor.get("do_center_crop")
+    interpolation = _PILLOW.get(processor.get("resample", 3))
+    wanted = processor.get("size", {})
+    if isinstance(wanted, int):
+        wanted = {"height": wanted, "width": wanted}
+    if not plain or interpolation is None or "image_mean" not in processor or not {"height", "width"} >= wanted.keys():
         return None
-    wanted = processor.get("size") or {}
-    if isinstance(wanted, Mapping):
-        wanted = (wanted.get("height", size[0]), wanted.get("width", size[1]))
-    interpolation = _PILLOW.get(processor.get("resample", 3), "bicubic")
     return Preprocessing(
-        size=_size(wanted),
-        mean=tuple(processor["image_mean"]),
-        std=tuple(processor["image_std"]),
+        size=(int(wanted.get("height", size[0])), int(wanted.get("width", size[1]))),
+        mean=tuple(map(float, processor["image_mean"])),
+        std=tuple(map(float, processor["image_std"])),
         interpolation=interpolation,
     )

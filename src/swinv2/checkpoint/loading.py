@@ -54,17 +54,17 @@ def load(
         ValueError: the weights cannot be read or recognised, do not tell their window, or do not fit the overrides.
     """
     stored = read_stored(source, key=key, class_indices=class_indices, **overrides)
-    tensors = {name: tensor for name, tensor in stored.tensors.items() if name not in PRETRAINING}
-    if len(tensors) < len(stored.tensors):
+    tensors, stored = dict(stored.tensors), replace(stored, tensors={})
+    left_out = [tensors.pop(name) for name in PRETRAINING if name in tensors]
+    if left_out:
         warnings.warn("the mask token and decoder of the pre-training are no part of the model: left out", stacklevel=2)
+    for name in tensors:  # one by one: each mapped or shared tensor is let go as soon as it is copied
+        tensors[name] = tensors[name].clone()
     return build(replace(stored, tensors=tensors), dtype)
 
 
 def build(stored: Stored, dtype: Dtype = "keep") -> SwinTransformer:
-    """The model of weights under our own names; a head that they lack starts fresh.
-
-    Tensors that need no change are used where they are, mapped from their file, not copied.
-    """
+    """The model of weights under our own names, which it takes over; a head that they lack starts fresh."""
     with torch.device("meta"):
         model = SwinTransformer(stored.config)
     tensors = dict(stored.tensors)
@@ -72,6 +72,7 @@ def build(stored: Stored, dtype: Dtype = "keep") -> SwinTransformer:
         head = torch.nn.Linear(stored.config.num_features, stored.config.num_classes)
         torch.nn.init.trunc_normal_(head.weight, std=0.02)
         torch.nn.init.zeros_(head.bias)
+        head.to(tensors["norm.weight"])
         tensors |= {f"head.{name}": parameter.detach() for name, parameter in head.named_parameters()}
     tensors = dict(cast(replace(stored, tensors=tensors), dtype).tensors)
     check_tensors("The file", model.state_dict(), tensors)
@@ -114,6 +115,8 @@ def _settled(raw: Raw, overrides: Mapping[str, Any]) -> Stored:
 def _checked(name: str, stored: Stored) -> Stored:
     """The same, once every name and shape is known to be right."""
     config = stored.config
+    if sum(config.depths) > len(stored.tensors):  # before a damaged configuration makes us build them
+        raise ValueError(f"{name!r} holds the weights of another model: it has not the {sum(config.depths)} blocks.")
     with torch.device("meta"):
         expected = SwinTransformer(config).state_dict()
         decoder = stored.tensors.get("decoder.weight")
@@ -160,6 +163,9 @@ def save(
         ValueError: the format cannot hold this model, or the class names do not fit the head.
         OSError: the file cannot be written.
     """
+    model = getattr(model, "_orig_mod", model)
+    if not isinstance(model, SwinTransformer):
+        raise ValueError(f"save takes a SwinTransformer, not a {type(model).__name__}: save the model it was made of.")
     info = model.info
     info = ModelInfo(
         classes=info.classes if classes is None else tuple(classes),
@@ -167,7 +173,7 @@ def save(
         source=info.source,
         extra=info.extra if extra is None else extra,
     )
-    writing.write(Stored(model.config, _state_dict(model), info), path, to)
+    writing.write(_checked("the model", Stored(model.config, _state_dict(model), info)), path, to)
 
 
 def convert(
@@ -207,6 +213,8 @@ def cast(stored: Stored, dtype: Dtype) -> Stored:
     """The same weights in another dtype; "keep" changes nothing."""
     if dtype == "keep":
         return stored
+    if not isinstance(dtype, torch.dtype):
+        raise ValueError(f"dtype is {dtype!r}, but must be a torch.dtype such as torch.bfloat16, or 'keep'.")
     return replace(stored, tensors={name: tensor.to(dtype) for name, tensor in stored.tensors.items()})
 
 

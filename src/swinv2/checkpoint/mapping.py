@@ -60,7 +60,16 @@ UNFOLDED_ROW = Transform(
 def table_transform(window: tuple[int, ...]) -> Transform:
     """V1's table: ``[product of (2w-1), heads]`` elsewhere, ``[heads, *(2w-1)]`` here."""
     sizes = [2 * w - 1 for w in window]
-    return Transform(lambda x: (x.mT.reshape(-1, *sizes),), lambda x: (x.reshape(-1, prod(sizes)).mT,))
+
+    def read(table: Tensor) -> tuple[Tensor]:
+        if table.ndim != 2 or len(table) != prod(sizes):
+            raise ValueError(
+                f"A position bias table of shape {tuple(table.shape)} is not one of window {window}: pass the window "
+                "it was made for as trained_window_size."
+            )
+        return (table.mT.reshape(-1, *sizes),)
+
+    return Transform(read, lambda x: (x.reshape(-1, prod(sizes)).mT,))
 
 
 def to_native(state: Mapping[str, Tensor], layout: Layout, config: SwinConfig) -> dict[str, Tensor]:
@@ -104,12 +113,13 @@ def parameters(state: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]
     """A foreign state dict without buffers, its other spellings made one; a tensor that is there in both keeps its
     own.
     """
-    return {canonical(name, state, layout): tensor for name, tensor in state.items() if not is_buffer(name)}
+    return {canonical(name, state, layout): tensor for name, tensor in state.items() if not is_buffer(name, tensor)}
 
 
-def is_buffer(name: str) -> bool:
-    """Whether a tensor follows from the configuration."""
-    return name.rpartition(".")[2] in BUFFERS
+def is_buffer(name: str, tensor: Tensor) -> bool:
+    """Whether a tensor follows from the configuration; a bias of V2's keys does if it is zero."""
+    last = name.rpartition(".")[2]
+    return last in BUFFERS and not (last == "k_bias" and bool(tensor.any()))
 
 
 def canonical(name: str, state: Mapping[str, Tensor], layout: Layout) -> str:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import struct
+import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from torch import Tensor
 from swinv2.checkpoint import published
 from swinv2.checkpoint.hints import Hints, from_timm, from_transformers, from_yacs, of_config
 from swinv2.config import SwinConfig
+from swinv2.download import WEIGHTS
 from swinv2.info import ModelInfo
 from swinv2.storage import FORMAT, parse_metadata, read_safetensors, some
 
@@ -101,33 +105,53 @@ def _published(name: str, key: str | None) -> Raw:
     raw = read(published.fetch(name), key=key)
     if record is None or raw.native is not None:
         return raw
-    return Raw(raw.state, (*raw.hints, _of_record(record)), None, name)
+    hints = of_config(record.config(), record.info(), record.image_size)
+    return Raw(raw.state, (*raw.hints, hints), None, name)
 
 
 def _of_record(record: published.Record) -> Hints:
-    return of_config(record.config(), record.info(), record.image_size)
+    """What a record tells of weights that only go by its name, and may be somebody's own: nothing of a licence."""
+    return of_config(record.config(), replace(record.info(), extra={}), record.image_size)
 
 
 def _read_folder(folder: Path, key: str | None) -> Raw:
     """A folder as transformers or timm save it: config.json beside the weights, in one file or several."""
     config, processor = _json(folder / "config.json"), _json(folder / "preprocessor_config.json")
-    index = _json(folder / "model.safetensors.index.json")
-    if index:
-        shards = [_read_file(folder / name, key) for name in sorted(set(index["weight_map"].values()))]
-        raw = Raw({name: tensor for shard in shards for name, tensor in shard.state.items()}, name=str(folder))
-    else:
-        names = ("model.safetensors", "pytorch_model.bin")
-        present = next((folder / name for name in names if (folder / name).is_file()), None)
-        if present is None:
-            raise ValueError(f"Folder {str(folder)!r} holds neither {' nor '.join(names)}: give the weights file.")
-        raw = _read_file(present, key)
+    present = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    raw = _read_shards(folder, key) if present is None else _read_file(present, key)
     if raw.native is not None or not config:
         return raw
-    if "architecture" in config:
+    with _understood(folder / "config.json"):
+        if "architecture" not in config:
+            return Raw(raw.state, (*raw.hints, from_transformers(config, processor)), None, str(folder))
         name, hints = from_timm(config)
         record = published.find(name)
         return Raw(raw.state, (*raw.hints, hints, *([_of_record(record)] if record else [])), None, str(folder))
-    return Raw(raw.state, (*raw.hints, from_transformers(config, processor)), None, str(folder))
+
+
+def _read_shards(folder: Path, key: str | None) -> Raw:
+    """Weights in several files, as an index beside them says."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        raise ValueError(f"Folder {str(folder)!r} holds neither {' nor '.join(WEIGHTS)}: give the weights file.")
+    places = _json(index).get("weight_map")
+    names = sorted(set(map(str, places.values()))) if isinstance(places, dict) else []
+    for name in names:
+        if Path(name).name != name or not (folder / name).is_file():
+            raise ValueError(f"{str(index)!r} names {name!r}, which is no file in its folder.")
+    if not names:
+        raise ValueError(f"{str(index)!r} names no files.")
+    shards = [_read_file(folder / name, key) for name in names]
+    return Raw({name: tensor for shard in shards for name, tensor in shard.state.items()}, name=str(folder))
+
+
+@contextmanager
+def _understood(path: Path) -> Iterator[None]:
+    """Values of the wrong kind in a file of plain data become one sentence that names the file."""
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError) as error:
+        raise ValueError(f"{str(path)!r} cannot be used: {_first_line(error)}") from error
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -150,11 +174,19 @@ def _read_file(path: Path, key: str | None) -> Raw:
         if said.get("format") == FORMAT:
             return Raw(tensors, native=parse_metadata(str(path), said), name=str(path))
         if OUR_KEY in said:
-            ours = parse_metadata(str(path), json.loads(said[OUR_KEY]))
+            with _understood(path):
+                ours = parse_metadata(str(path), json.loads(said[OUR_KEY]))
             hints = (of_config(*ours), *hints)
         return Raw(tensors, hints, None, str(path))
     state, found = _weights(_unpickle(path), repr(str(path)), key)
     return Raw(state, (*found, *hints), None, str(path))
+
+
+DAMAGED = (
+    *(RuntimeError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError),
+    *(OSError, OverflowError, AssertionError, struct.error, zipfile.BadZipFile),
+)
+"""What torch.load raises for files that are none of its own, or half of them."""
 
 
 def _unpickle(path: Path) -> Any:
@@ -172,7 +204,7 @@ def _unpickle(path: Path) -> Any:
                 "read; save its state dict alone."
             ) from None
         raise ValueError(f"{str(path)!r} is no checkpoint, or damaged.") from error
-    except (RuntimeError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+    except DAMAGED as error:
         raise ValueError(f"{str(path)!r} is no checkpoint, or damaged ({_first_line(error)}).") from error
 
 
@@ -185,7 +217,7 @@ def _weights(content: Any, name: str, key: str | None) -> tuple[dict[str, Tensor
     if not isinstance(content, Mapping):
         raise ValueError(f"{name} holds {type(content).__name__}, not a state dict.")
     hints = _configuration(content)
-    sets = {where: state for where, state in _sets(content) if not where.startswith("optimizer")}
+    sets = dict(_sets(content))
     if key is not None and key not in sets:
         raise ValueError(f"{name} has no weights under {key!r}, only under {some(sorted(sets)) or 'no key at all'}.")
     if key is None and len(sets) > 1:
@@ -195,6 +227,10 @@ def _weights(content: Any, name: str, key: str | None) -> tuple[dict[str, Tensor
     return sets[key] if key is not None else next(iter(sets.values())), hints
 
 
+OF_THE_TRAINER = ("optimizer", "callbacks", "loops", "lr_scheduler")
+"""Beginnings of the keys under which training code keeps what are no weights."""
+
+
 def _sets(content: Mapping[Any, Any], where: str = "") -> Iterator[tuple[str, dict[str, Tensor]]]:
     """Mappings of names to tensors, in a checkpoint or one level below."""
     tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
@@ -202,10 +238,12 @@ def _sets(content: Mapping[Any, Any], where: str = "") -> Iterator[tuple[str, di
         yield where, tensors
     elif where.count(".") < 2:
         for name, value in content.items():
-            if isinstance(value, Mapping) and isinstance(name, str):
+            if isinstance(value, Mapping) and isinstance(name, str) and not name.startswith(OF_THE_TRAINER):
                 yield from _sets(value, f"{where}.{name}" if where else name)
 
 
 def _configuration(content: Mapping[Any, Any]) -> tuple[Hints, ...]:
-    config = content.get("config")
+    config, ours = content.get("config"), content.get("model")
+    if isinstance(ours, Mapping) and ours.get("format") == FORMAT:  # a checkpoint of our own training
+        return (of_config(*parse_metadata("the checkpoint", ours)),)
     return (from_yacs(config),) if isinstance(config, Mapping) and "MODEL" in config else ()

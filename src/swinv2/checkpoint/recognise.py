@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from swinv2.checkpoint.buffers import stored_windows
+from swinv2.checkpoint.buffers import square_window, stored_windows
 from swinv2.checkpoint.layouts import FORMATS, LAYOUTS, Layout
 from swinv2.checkpoint.mapping import canonical, entries, is_buffer, numbers
 from swinv2.config import AttentionScore, Axes, SwinConfig
@@ -40,6 +40,8 @@ class Recognised:
     fields: Mapping[str, Any]
     windows: tuple[Axes | None, ...]
     trained_windows: tuple[Axes | None, ...]
+    square_windows: tuple[Axes | None, ...] = ()
+    """What V1's tables alone suggest."""
 
 
 def recognise(state: Mapping[str, Tensor]) -> Recognised:
@@ -90,7 +92,7 @@ class _Attempt:
 
 def _attempt(layout: Layout, state: Mapping[str, Tensor]) -> _Attempt | None:
     """The state dict read as ``layout``; None where it holds no blocks of that kind."""
-    spelled = {canonical(name, state, layout): name for name in state if not is_buffer(name)}
+    spelled = {canonical(name, state, layout): name for name, tensor in state.items() if not is_buffer(name, tensor)}
     named = {name: state[original] for name, original in spelled.items()}
     depths = _depths(layout, named)
     if not depths:
@@ -101,7 +103,7 @@ def _attempt(layout: Layout, state: Mapping[str, Tensor]) -> _Attempt | None:
     windows, trained = stored_windows({**state, **named}, layout, depths, len(fields["patch_size"]))
     expected = {name for entry in entries(layout, SwinConfig(**fields), named) for name in entry.foreign}
     return _Attempt(
-        Recognised(layout, named, fields, tuple(windows), tuple(trained)),
+        Recognised(layout, named, fields, tuple(windows), tuple(trained), _squares(layout, named, fields)),
         frozenset(expected - named.keys()),
         frozenset(spelled[name] for name in named.keys() - expected),
     )
@@ -136,6 +138,8 @@ def _fields(layout: Layout, named: Mapping[str, Tensor], depths: Axes) -> dict[s
     hidden = _first(named, stages[0], f"{layout.fc1}.weight", f"{layout.fc1}.bias")
     if score not in layout.scores or width is None or hidden is None or None in heads:
         return None
+    if 0 in (len(width), len(hidden), *heads):
+        return None
     if embed is not None and embed.ndim - 2 not in layout.axes:
         return None
     head = _first(named, [layout.head], "weight", "bias") if layout.head else None
@@ -157,6 +161,14 @@ def _fields(layout: Layout, named: Mapping[str, Tensor], depths: Axes) -> dict[s
         "merge_size": (1, 2, 2) if len(patch) == 3 else None,
     }
     return {**fields, **_own_norms(layout, named, blocks)}
+
+
+def _squares(layout: Layout, named: Mapping[str, Tensor], fields: Mapping[str, Any]) -> tuple[Axes | None, ...]:
+    """Window of each stage that the number of rows of its first table suggests."""
+    depths, axes = fields["depths"], len(fields["patch_size"])
+    blocks = [layout.block.format(**numbers(i, len(depths))) for i in range(len(depths))]
+    tables = [_first(named, [block], layout.table) for block in blocks]
+    return tuple(None if table is None or layout.own else square_window(len(table), axes) for table in tables)
 
 
 def _first(named: Mapping[str, Tensor], parents: Sequence[str], *names: str) -> Tensor | None:
@@ -193,7 +205,7 @@ def _extra_norm_interval(layout: Layout, named: Mapping[str, Tensor], depths: Ax
 
 
 def _own_norms(layout: Layout, named: Mapping[str, Tensor], blocks: Sequence[str]) -> dict[str, str]:
-    """Our own names show where norms stand, so that ablations are recognised too."""
+    """Our own names show where norms stand, so that pre and res_post are told apart."""
     if not layout.own:
         return {}
     before = _first(named, blocks, "attention.norm_before.weight", "mlp.norm_before.weight") is not None

@@ -29,13 +29,18 @@ def stored_config(found: Recognised, hints: Sequence[Hints], overrides: Mapping[
     fields = {**found.fields, **{name: overrides[name] for name in UNTOLD if name in overrides}}
     if found.fields["position_bias"] == "table":
         fields["position_bias"] = "table"
-        window = _first(_whole(found.windows), overrides.get("trained_window_size"), _hinted(hints, "window_size"))
+        window = _first(
+            _whole(found.windows),
+            overrides.get("trained_window_size"),
+            _hinted(hints, "window_size"),
+            _whole(found.square_windows),
+        )
         if window is None:
             raise ValueError(
                 "The weights' bias tables fit several windows: pass trained_window_size, the window they were made for."
             )
         return SwinConfig(**fields, window_size=window)
-    size, hinted = _first(_hinted(hints, "image_size"), overrides.get("image_size")), _hinted(hints, "window_size")
+    size, hinted = _first(overrides.get("image_size"), _hinted(hints, "image_size")), _hinted(hints, "window_size")
     window = _first(_whole(found.windows), _shrunk(fields, hinted, size), hinted)
     trained = _first(
         overrides.get("trained_window_size"),
@@ -62,6 +67,8 @@ def wanted_config(stored: SwinConfig, overrides: Mapping[str, Any]) -> SwinConfi
         if name not in known | {"image_size"}:
             raise ValueError(f"SwinConfig has no field {name!r}{did_you_mean(name, known)}.")
     changes = {name: value for name, value in overrides.items() if name in known and value is not None}
+    if isinstance(changes.get("patch_size"), int):
+        changes["patch_size"] = (changes["patch_size"],) * stored.ndim
     if "patch_size" in changes and len(changes["patch_size"]) > stored.ndim:
         return _video(stored, changes)
     if stored.position_bias == "table" and "window_size" in changes:  # a table fits no window but its own
@@ -76,15 +83,13 @@ def _video(image: SwinConfig, changes: Mapping[str, Any]) -> SwinConfig:
     if "window_size" not in changes:
         raise ValueError("A clip needs its window along time too: pass window_size, such as (8, 8, 8).")
     changes = {"merge_size": (1,) + (2,) * image.ndim, **changes}
-    fields = {**image.to_dict(), **changes}
-    spread = SwinConfig(**{**fields, "trained_window_size": None})
-    if "trained_window_size" not in changes:
-        trained = image.trained_window_size if image.position_bias != "table" else None
-        if trained is not None:
-            fields["trained_window_size"] = tuple((w[0], *t) for w, t in zip(spread.window_size, trained, strict=True))
-        else:
-            fields["trained_window_size"] = None
-    return SwinConfig(**fields)
+    told = changes.pop("trained_window_size", None)  # of the image, by now in its configuration, or of the clip
+    clip = SwinConfig.from_dict({**image.to_dict(), **changes, "trained_window_size": None})
+    if image.position_bias == "table":
+        return clip
+    spread = dataclasses.replace(image, trained_window_size=told) if told is not None else image
+    trained = tuple((w[0], *t) for w, t in zip(clip.window_size, spread.trained_window_size, strict=True))
+    return dataclasses.replace(clip, trained_window_size=trained)
 
 
 def merged_info(source: str, hints: Sequence[Hints], stored: SwinConfig) -> ModelInfo:

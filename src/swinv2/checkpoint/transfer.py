@@ -148,7 +148,7 @@ def _head(
         had = f"a head of {stored.num_classes} classes" if stored.num_classes else "no head"
         warnings.warn(
             f"the weights have {had}: the head of {wanted.num_classes} classes starts anew and must be trained.",
-            stacklevel=4,
+            stacklevel=5,
         )
     return {name: tensor for name, tensor in tensors.items() if not name.startswith("head.")}
 

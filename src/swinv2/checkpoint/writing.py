@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from swinv2.checkpoint.buffers import write_buffers
 from swinv2.checkpoint.layouts import FORMATS, LAYOUTS, OWN, Layout
-from swinv2.checkpoint.mapping import BRANCH_NORMS, to_foreign
+from swinv2.checkpoint.mapping import to_foreign
 from swinv2.checkpoint.reading import OUR_KEY
 from swinv2.config import SwinConfig, did_you_mean
 from swinv2.files import written_aside
@@ -43,15 +44,29 @@ def write(stored: Stored, path: str | os.PathLike[str], to: str) -> dict[str, Te
         said = metadata(stored.config, stored.info)
         write_safetensors(path, tensors, {"format": "pt", OUR_KEY: json.dumps(said)})
     elif path.suffix in (".pth", ".pt", ".bin"):
+        _warn_of_lost_windows(stored, to)
         whole = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
         with written_aside(path) as aside:
-            torch.save({WRAPPERS[to]: whole} if to in WRAPPERS else whole, aside)
+            try:
+                torch.save({WRAPPERS[to]: whole} if to in WRAPPERS else whole, aside)
+            except RuntimeError as error:  # a full disk, say
+                raise OSError(f"cannot write {str(path)!r}: {str(error).splitlines()[0]}") from error
     elif to == "transformers" and not path.suffix:
         _write_folder(stored, tensors, path)
     else:
         folder = " (or no suffix: a folder)" if to == "transformers" else ""
         raise ValueError(f"{str(path)!r} should end in .safetensors, .pth, .pt or .bin{folder}.")
     return tensors
+
+
+def _warn_of_lost_windows(stored: Stored, to: str) -> None:
+    config = stored.config
+    if to in ("timm", "transformers", "mmpretrain") and config.trained_window_size != config.window_size:
+        warnings.warn(
+            f"the file does not say that the weights were trained at window {config.trained_window_size}: write "
+            ".safetensors, whose metadata do.",
+            stacklevel=4,
+        )
 
 
 def state_dict(stored: Stored, to: str) -> dict[str, Tensor]:
@@ -85,7 +100,7 @@ def _layout(stored: Stored, to: str) -> Layout:
         config.key_bias,
         config.merge_norm,
     )
-    if switches not in (V1, V2) or config.norm_placement not in BRANCH_NORMS:
+    if switches not in (V1, V2):
         raise ValueError(f"No other library has this mixture of V1 and V2 ({some(map(str, switches))}): use 'swinv2'.")
     layouts = [layout for layout in LAYOUTS if layout.format == to]
     for layout in layouts:
@@ -110,6 +125,10 @@ def _holds(layout: Layout, stored: Stored) -> bool:
 def _write_folder(stored: Stored, tensors: Mapping[str, Tensor], folder: Path) -> None:
     """As transformers' save_pretrained leaves it."""
     config = transformers_config(stored)
+    stale = [] if stored.info.preprocessing else ["preprocessor_config.json"]
+    for name in ("model.safetensors.index.json", *stale):
+        if (folder / name).exists():
+            raise ValueError(f"{str(folder)!r} holds {name} of another model: choose another folder.")
     folder.mkdir(parents=True, exist_ok=True)
     said = {"format": "pt", OUR_KEY: json.dumps(metadata(stored.config, stored.info))}
     write_safetensors(folder / "model.safetensors", tensors, said)
@@ -169,6 +188,8 @@ def transformers_config(stored: Stored) -> dict[str, Any]:
 
 def _square_window(config: SwinConfig, size: tuple[int, ...]) -> int:
     window = max(_one(stage) for stage in config.window_size)
+    if config.position_bias == "table" and len(set(config.window_size)) > 1:
+        raise ValueError(f"transformers has one table size, not {config.window_size}: pass window_size={window}.")
     for stage, grid in zip(config.window_size, config.grids(size), strict=True):
         if stage != (window, window) and stage != tuple(min(window, g) for g in grid):
             raise ValueError(

@@ -32,7 +32,7 @@ class SwinBackbone(SwinStages):
         out_indices: stages whose maps to return, in this order; 0 is the first, -1 the last, None are all; one number n
             stands for the last n, as in timm.
         out_norm: a LayerNorm on each map; without it, maps are as they leave the last block of a stage (timm's are).
-        frozen_stages: see `freeze_stages`.
+        frozen_stages: see `freeze_stages`; None keeps what is frozen in ``source``.
 
     Attributes:
         out_indices: the stages, counted from 0.
@@ -50,7 +50,7 @@ class SwinBackbone(SwinStages):
         out_indices: OutIndices = None,
         *,
         out_norm: bool = True,
-        frozen_stages: int = 0,
+        frozen_stages: int | None = None,
     ) -> None:
         if not isinstance(source, SwinConfig | SwinStages):
             raise ValueError(
@@ -71,7 +71,7 @@ class SwinBackbone(SwinStages):
         self.norms.to(self.patch_embed.norm.weight)
         self.train(body.training)
         self.frozen_stages = min(body.frozen_stages, count)
-        self.freeze_stages(frozen_stages)
+        self.freeze_stages(self.frozen_stages if frozen_stages is None else frozen_stages)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Maps of `out_indices`, ``[B, C, *grid]`` each, in channels-last memory."""

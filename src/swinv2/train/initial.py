@@ -110,8 +110,6 @@ def _from_weights(recipe: ClassifyRecipe, weights: str, classes: Sequence[str]) 
         )
     if not same:
         model.reset_head(len(classes))
-    # Copied, since the file that they are mapped from may change.
-    model.load_state_dict({name: tensor.clone() for name, tensor in model.state_dict().items()}, assign=True)
     model.info = _info(whole, classes, stored.info.source)
     head = f"new head for {len(classes)} classes"
     if same:
