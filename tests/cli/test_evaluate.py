@@ -97,6 +97,14 @@ def test_weights_of_every_library_have_the_same_figures(
     assert same["top1"] == own["top1"]
 
 
+def test_a_missing_window_is_asked_for_as_an_option(swinv2, weights: Path, photos: Path, tmp_path: Path) -> None:
+    save(load(weights), tmp_path / "timm.pth", to="timm")
+    given = ("--data.path", photos, "--image-size", "8", "--window-size", "2")
+    status, _, err = swinv2("evaluate", "--weights", tmp_path / "timm.pth", *given)
+    assert status == 2
+    assert "give it with --trained-window-size, such as 8" in err
+
+
 def test_unreadable_files_are_counted_or_refused(swinv2, weights: Path, photos: Path) -> None:
     (photos / "val" / "cat" / "0.png").write_bytes(b"")
     arguments = ("evaluate", "--weights", weights, "--data.path", photos, "--format", "json")

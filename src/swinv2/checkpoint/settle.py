@@ -13,6 +13,11 @@ from swinv2.checkpoint.recognise import Recognised
 from swinv2.config import SwinConfig, WindowSpec, did_you_mean, spread_image_size, trained_windows
 from swinv2.info import ModelInfo
 
+
+class MissingWindow(ValueError):  # noqa: N818 (it says what happened)
+    """Nobody tells the window that a position bias was trained at."""
+
+
 UNTOLD = ("drop_path_rate", "position_bias")
 """Fields that no tensor tells: an override is believed."""
 
@@ -24,7 +29,8 @@ def stored_config(found: Recognised, hints: Sequence[Hints], overrides: Mapping[
     order (configuration file, published record), and at last ``image_size`` together with the window.
 
     Raises:
-        ValueError: nobody tells the window; the sentence says what to pass.
+        MissingWindow: nobody tells the window of a bias network; the sentence says what to pass.
+        ValueError: nobody tells the window of the tables.
     """
     fields = {**found.fields, **{name: overrides[name] for name in UNTOLD if name in overrides}}
     if found.fields["position_bias"] == "table":
@@ -49,7 +55,7 @@ def stored_config(found: Recognised, hints: Sequence[Hints], overrides: Mapping[
         _shrunk(fields, _first(window, overrides.get("window_size")), size),
     )
     if trained is None:
-        raise ValueError(
+        raise MissingWindow(
             "The weights do not tell the window they were trained at, which fixes their position bias: pass "
             "trained_window_size, or window_size and the training image_size."
         )

@@ -62,14 +62,21 @@ class Classifier:
             ValueError: The weights cannot be read, or neither they nor the options tell classes and input.
         """
         from swinv2 import checkpoint
+        from swinv2.checkpoint.settle import MissingWindow
 
         with warnings.catch_warnings(record=True) as caught:
-            model = checkpoint.load(
-                options.weights,
-                key=options.key,
-                window_size=_given(options, "window_size", window),
-                trained_window_size=_given(options, "trained_window_size", window),
-            )
+            try:
+                model = checkpoint.load(
+                    options.weights,
+                    key=options.key,
+                    window_size=_given(options, "window_size", window),
+                    trained_window_size=_given(options, "trained_window_size", window),
+                )
+            except MissingWindow:
+                raise ValueError(
+                    f"{options.weights} does not tell the window that its position bias was trained at: give it with "
+                    "--trained-window-size, such as 8 or 16,16,16,8."
+                ) from None
         if model.config.ndim != 2:
             raise ValueError(f"{options.weights} is a model of videos: classification takes those of images.")
         classifier = cls(model, _classes(model, options), _preprocessing(model, options), model.info.extra)
