@@ -68,6 +68,9 @@ def test_several_sets_of_weights_are_ambiguous(small, state, tmp_path):
     assert ema.config.num_classes == 5
     with pytest.raises(ValueError, match="no weights under 'teacher'"):
         swinv2.load(tmp_path / "w.pth", key="teacher")
+    save_file(state, tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match="holds one set of weights only"):
+        swinv2.load(tmp_path / "w.safetensors", key="state_dict_ema")
 
 
 class CfgNode(dict):

@@ -177,6 +177,7 @@ def test_imagenet_classes_are_where_the_synsets_are():
     ("overrides", "sentence"),
     [
         ({"depths": (2, 4)}, r"The weights have depths \(2, 2\), not \(2, 4\)"),
+        ({"depths": [1, 1, 1]}, r"The weights have depths \(2, 2\), not \[1, 1, 1\]"),
         ({"embed_dim": 32}, "The weights have embed_dim 16, not 32"),
         ({"norm_placement": "pre"}, "The weights have norm_placement 'res_post', not 'pre'"),
         ({"patch_size": (2, 2)}, r"The weights have patch_size \(4, 4\), not \(2, 2\)"),

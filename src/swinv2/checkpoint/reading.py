@@ -170,6 +170,8 @@ def _read_file(path: Path, key: str | None) -> Raw:
     record = published.find(path.name)
     hints = (_of_record(record),) if record else ()
     if path.suffix == ".safetensors":
+        if key is not None:
+            raise ValueError(f"{str(path)!r} holds one set of weights only: leave the key {key!r} out.")
         tensors, said = read_safetensors(path)
         if said.get("format") == FORMAT:
             return Raw(tensors, native=parse_metadata(str(path), said), name=str(path))

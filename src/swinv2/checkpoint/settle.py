@@ -73,6 +73,8 @@ def wanted_config(stored: SwinConfig, overrides: Mapping[str, Any]) -> SwinConfi
         if name not in known | {"image_size"}:
             raise ValueError(f"SwinConfig has no field {name!r}{did_you_mean(name, known)}.")
     changes = {name: value for name, value in overrides.items() if name in known and value is not None}
+    if tuple(changes.get("depths", stored.depths)) != stored.depths:  # before windows of other stages are complained of
+        raise ValueError(f"The weights have depths {stored.depths}, not {changes['depths']!r}: take other weights.")
     if isinstance(changes.get("patch_size"), int):
         changes["patch_size"] = (changes["patch_size"],) * stored.ndim
     if "patch_size" in changes and len(changes["patch_size"]) > stored.ndim:
