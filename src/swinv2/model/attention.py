@@ -5,15 +5,22 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from swinv2.config import SwinConfig
 from swinv2.model.position_bias import make_position_bias
 from swinv2.ops import window_attention
+from swinv2.ops.linear import linear
 
 MAX_LOG_SCALE = math.log(1.0 / 0.01)
 """The paper's tau > 0.01: the logarithm of the logit scale is clamped from above only."""
+
+
+class Linear(nn.Linear):
+    """`torch.nn.Linear` by `swinv2.ops.linear`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight, self.bias)
 
 
 class QKV(nn.Linear):
@@ -30,7 +37,7 @@ class QKV(nn.Linear):
         bias: Tensor | None = self.bias
         if self.q_bias is not None and self.v_bias is not None:
             bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
-        return F.linear(x, self.weight, bias)
+        return linear(x, self.weight, bias)
 
 
 class WindowAttention(nn.Module):
@@ -44,7 +51,7 @@ class WindowAttention(nn.Module):
         self.shift = tuple(w // 2 if shifted else 0 for w in self.window)
         self.backend = "auto"
         self.qkv = QKV(dim, config.key_bias)
-        self.proj = nn.Linear(dim, dim)
+        self.proj = Linear(dim, dim)
         self.position_bias = make_position_bias(config, stage)
         cosine = config.attention_score == "cosine"
         self.logit_scale = nn.Parameter(torch.full((heads,), math.log(10.0))) if cosine else None

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from swinv2.config import NormPlacement, SwinConfig
-from swinv2.model.attention import WindowAttention
+from swinv2.model.attention import Linear, WindowAttention
+from swinv2.ops.linear import linear
 
 NORM_EPS = 1e-5
 
@@ -36,6 +37,11 @@ class DropPath(nn.Module):
         return f"rate={self.rate:.3f}"
 
 
+def _memory_is_free() -> bool:
+    """Whether a result may be written over what it was made from: nothing is kept for a backward pass, or traced."""
+    return not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+
+
 class Residual(nn.Module):
     """A branch and its way back to the main road, ``[B, *grid, C]`` to the same (paper, Figure 1 and Table 7)."""
 
@@ -50,7 +56,8 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         branch = self.drop_path(self.norm_branch(self.body(self.norm_before(x))))
-        out: Tensor = self.norm_after(x + branch)
+        reuse = _memory_is_free() and branch.dtype == x.dtype  # the body's result is nobody else's
+        out: Tensor = self.norm_after(branch.add_(x) if reuse else x + branch)
         return out
 
 
@@ -59,12 +66,16 @@ class MLP(nn.Module):
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
+        self.fc1 = Linear(dim, hidden)
         self.act = nn.GELU()
-        self.fc2 = nn.Linear(hidden, dim)
+        self.fc2 = Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.fc2(self.act(self.fc1(x)))
+        if type(self.fc1) is Linear and not self.fc1._forward_hooks:  # else somebody wants to see or replace its result
+            hidden = linear(x, self.fc1.weight, self.fc1.bias, gelu=True)
+        else:
+            hidden = self.act(self.fc1(x))
+        out: Tensor = self.fc2(hidden)
         return out
 
 

@@ -91,7 +91,8 @@ def normalise(x: Tensor, scale: Tensor | None = None) -> Tensor:
     factor = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).clamp_min(NORM_EPS).reciprocal()
     if scale is not None:
         factor = factor * scale[:, None]
-    return (wide * factor).to(x.dtype)
+    scaled = wide * factor if wide is x or torch.is_grad_enabled() else wide.mul_(factor)
+    return scaled.to(x.dtype)
 
 
 def expand_bias(table: Tensor, window: Axes, run_window: Axes) -> Tensor:
