@@ -28,18 +28,17 @@ from torch import Tensor, nn
 
 import swinv2
 
-CASES = [(8, 8), (16, 4)]  # window, batch
+CASES = [(8, 256, 8), (16, 256, 4), (24, 384, 2)]  # window, image size, batch
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-SIZE = 256
 
 
 class Logits(nn.Module):
     """A transformers classifier that returns its logits."""
 
-    def __init__(self, window: int) -> None:
+    def __init__(self, window: int, size: int) -> None:
         super().__init__()
         config = transformers.Swinv2Config(
-            image_size=SIZE,
+            image_size=size,
             window_size=window,
             embed_dim=96,
             depths=[2, 2, 6, 2],
@@ -52,11 +51,11 @@ class Logits(nn.Module):
         return self.model(pixel_values=x).logits
 
 
-def models(window: int) -> dict[str, nn.Module]:
+def models(window: int, size: int) -> dict[str, nn.Module]:
     built = {
-        "swinv2": swinv2.create_model("swinv2_tiny", window_size=window),
-        "timm": timm.create_model(f"swinv2_tiny_window{window}_{SIZE}"),
-        "transformers": Logits(window),
+        "swinv2": swinv2.create_model("swinv2_tiny", window_size=window, image_size=size),
+        "timm": timm.create_model("swinv2_tiny_window8_256", window_size=window, img_size=size),
+        "transformers": Logits(window, size),
     }
     if window == 8:  # the only window that torchvision has
         built["torchvision"] = torchvision.models.swin_v2_t()
@@ -69,10 +68,10 @@ def seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def compare(window: int, batch: int, dtype: str, rounds: int) -> dict[str, object]:
+def compare(window: int, size: int, batch: int, dtype: str, rounds: int) -> dict[str, object]:
     """Median images per second of each library, and what became of the rounds."""
-    contenders = {name: model.eval().to(DTYPES[dtype]) for name, model in models(window).items()}
-    x = torch.randn(batch, 3, SIZE, SIZE).to(DTYPES[dtype])
+    contenders = {name: model.eval().to(DTYPES[dtype]) for name, model in models(window, size).items()}
+    x = torch.randn(batch, 3, size, size).to(DTYPES[dtype])
     square = torch.randn(1024, 1024)
     order = list(contenders)
     times: dict[str, list[float]] = {name: [] for name in order}
@@ -92,6 +91,7 @@ def compare(window: int, batch: int, dtype: str, rounds: int) -> dict[str, objec
     fastest = max((rate, name) for name, rate in rates.items() if name != "swinv2")
     return {
         "window": window,
+        "image_size": size,
         "batch": batch,
         "dtype": dtype,
         "images_per_second": {name: round(rate, 2) for name, rate in rates.items()},
@@ -118,14 +118,13 @@ def machine() -> dict[str, object]:
 def table(rows: list[dict[str, object]]) -> str:
     names = ["swinv2", "timm", "transformers", "torchvision"]
     lines = [
-        "| SwinV2-T, 256 px, eager inference | " + " | ".join(names) + " | swinv2 over the fastest peer |",
+        "| SwinV2-T, eager inference | " + " | ".join(names) + " | swinv2 over the fastest peer |",
         "|---|" + "---:|" * (len(names) + 1),
     ]
     for row in rows:
         rates = [f"{row['images_per_second'].get(name, '-')}" for name in names]
-        lines.append(
-            f"| w{row['window']}, batch {row['batch']}, {row['dtype']} | {' | '.join(rates)} | {row['ratio']:.2f}x |"
-        )
+        case = f"w{row['window']}, {row['image_size']} px, batch {row['batch']}, {row['dtype']}"
+        lines.append(f"| {case} | {' | '.join(rates)} | {row['ratio']:.2f}x |")
     return "\n".join(lines)
 
 
@@ -138,9 +137,9 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     rows = []
-    for window, batch in CASES:
+    for window, size, batch in CASES:
         for dtype in DTYPES:
-            rows.append(compare(window, batch, dtype, options.rounds))
+            rows.append(compare(window, size, batch, dtype, options.rounds))
             print(json.dumps(rows[-1]), flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / f"compare-{platform.machine()}-{options.threads}threads.json"

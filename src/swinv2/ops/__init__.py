@@ -57,7 +57,6 @@ def _call(qkv: Tensor, bias: Tensor, window: Axes) -> Call:
         dtype=qkv.dtype,
         window=window,
         head_dim=qkv.shape[-1],
-        bias_needs_grad=torch.is_grad_enabled() and bias.requires_grad,
         compiling=torch.compiler.is_compiling(),
         exporting=torch.compiler.is_exporting(),
         capability=_capability(qkv.device),

@@ -28,7 +28,6 @@ class Call:
     dtype: torch.dtype
     window: Axes
     head_dim: int
-    bias_needs_grad: bool
     compiling: bool = False
     exporting: bool = False
     capability: tuple[int, int] | None = None
@@ -114,9 +113,9 @@ RULES = (
     Rule(lambda call: call.exporting, "padded", "an exported graph holds standard operators and serves every size"),
     Rule(lambda call: call.compiling, "sequential", "it is one node for torch.compile, whatever the shape"),
     Rule(
-        lambda call: call.device == "cpu" and call.bias_needs_grad,
+        lambda call: call.device == "cpu",
         "sequential",
-        "on the CPU, PyTorch's fast attention kernel takes no bias that needs a gradient",
+        "its chunks stay in the CPU's caches and need less memory, and it has a fast backward pass",
     ),
     Rule(lambda call: True, "sdpa", "PyTorch's scaled_dot_product_attention runs everywhere"),
 )

@@ -9,7 +9,7 @@ Shape letters: W windows of a chunk, N tokens of a window, H heads, D head_dim.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -29,9 +29,12 @@ from swinv2.ops.windows import (
 )
 from swinv2.precision import at_least_fp32, without_autocast
 
-SCORE_BYTES = {"cpu": 4 * 2**20}
-"""Size of a chunk's fp32 scores by device: on a CPU, what its caches hold (85 windows of w8 or 5 of w16, 3 heads)."""
-OTHER_SCORE_BYTES = 256 * 2**20
+FORWARD_BYTES = {"cpu": 8 * 2**20}
+BACKWARD_BYTES = {"cpu": 4 * 2**20}
+"""Size of a chunk's fp32 scores by device: on a CPU, what its caches hold. Of 2 to 32 MiB, 8 was best forward (170
+windows of w8 or 10 of w16, 3 heads) and 4 backward, where more is computed beside the scores.
+"""
+OTHER_BYTES = 256 * 2**20
 """The same elsewhere, where a chunk must be large enough to fill the device; not yet measured."""
 
 
@@ -47,7 +50,7 @@ def forward(qkv: Tensor, bias: Tensor, window: list[int], shift: list[int], logi
     tokens, (heads, head_dim) = product(qkv.shape[:-3]), qkv.shape[-2:]
     rows_in = qkv.reshape(tokens, 3 * heads * head_dim)
     rows_out = qkv.new_empty(tokens + 1, heads * head_dim)  # the last row takes what padding computes
-    for order, pair_bias in _chunks(axes, qkv, bias, window):
+    for order, pair_bias in _chunks(axes, qkv, bias, window, FORWARD_BYTES):
         rows = take_rows(rows_in, order, has_padding(axes)).view(-1, pair_bias.shape[-1], 3, heads, head_dim)
         q, k, v = rows.unbind(2)
         if logit_scale is not None:
@@ -78,7 +81,7 @@ def backward(
     n_tokens = product([axis.window for axis in axes])
     grad_pairs = torch.zeros(heads, n_tokens, n_tokens, dtype=compute, device=qkv.device)
     grad_scale = torch.zeros(heads, dtype=compute, device=qkv.device)
-    for order, pair_bias in _chunks(axes, qkv, bias, window):
+    for order, pair_bias in _chunks(axes, qkv, bias, window, BACKWARD_BYTES):
         rows = take_rows(rows_in, order, has_padding(axes)).view(-1, n_tokens, 3, heads, head_dim).to(compute)
         out_grad = take_rows(rows_grad, order, has_padding(axes))
         out_grad_WHND = out_grad.view(-1, n_tokens, heads, head_dim).to(compute).transpose(1, 2).contiguous()
@@ -141,7 +144,7 @@ def _unit_backward(grad: Tensor, y: Tensor, inverse: Tensor | None, scale: Tenso
 
 
 def _chunks(
-    axes: tuple[AxisLayout, ...], qkv: Tensor, bias: Tensor, window: list[int]
+    axes: tuple[AxisLayout, ...], qkv: Tensor, bias: Tensor, window: list[int], budget: Mapping[str, int]
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Tokens of each chunk's places (-1 for padding), ``[W * N]``, and the biases of its pairs, -inf where masked."""
     compute = at_least_fp32(qkv.dtype)
@@ -149,8 +152,8 @@ def _chunks(
     n_tokens = product(run_window)
     pair_bias = expand_bias(bias.to(compute), tuple(window), run_window)
     order, _ = window_indices(axes, qkv.shape[0], qkv)
-    budget = SCORE_BYTES.get(qkv.device.type, OTHER_SCORE_BYTES)
-    step = max(1, budget // (4 * pair_bias.numel())) * n_tokens
+    scores = budget.get(qkv.device.type, OTHER_BYTES)
+    step = max(1, scores // (4 * pair_bias.numel())) * n_tokens
     groups = list(window_groups(axes))
     for group, places in zip(groups, order.split([qkv.shape[0] * g.windows * n_tokens for g in groups]), strict=True):
         mask = group_mask(axes, group, qkv.device)

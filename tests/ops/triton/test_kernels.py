@@ -139,7 +139,7 @@ def test_large_windows(window, gpu):
 def test_refuses_in_one_sentence(change, reason, monkeypatch):
     monkeypatch.setattr("swinv2.ops.dispatch._has_triton", lambda: True)
     monkeypatch.setattr("swinv2.ops.dispatch._triton_interprets", lambda: False)
-    call = {"device": "cuda", "dtype": torch.bfloat16, "window": (8, 8), "head_dim": 32, "bias_needs_grad": True}
+    call = {"device": "cuda", "dtype": torch.bfloat16, "window": (8, 8), "head_dim": 32}
     with pytest.raises(ValueError, match=reason):
         choose(Call(**{**call, **change}), "triton")
     assert choose(Call(**{**call, **change})) != "triton"
