@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import re
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -66,8 +65,8 @@ class Store:
     """Results of one benchmark on one machine: rows by name in a JSON file, written after every row."""
 
     def __init__(self, kind: str, options: argparse.Namespace) -> None:
-        self.path: Path = options.out / f"{kind}-{_slug(options.device)}.json"
         self.machine = describe(options.device)
+        self.path: Path = options.out / f"{kind}-{_slug(self.machine)}.json"
         self.rows: dict[str, dict[str, Any]] = {}
         if self.path.exists() and not options.overwrite:
             kept = json.loads(self.path.read_text())
@@ -92,11 +91,10 @@ class Store:
         print(f"\n{text}\n\nwrote {self.path} and {self.path.with_suffix('.md').name}")
 
 
-def _slug(device: torch.device) -> str:
+def _slug(machine: dict[str, Any]) -> str:
     """Name of a machine in file names."""
-    if device.type == "cuda":
-        return re.sub(r"\W+", "-", torch.cuda.get_device_name(device)).lower()
-    return f"{platform.machine()}-{torch.get_num_threads()}threads"
+    name = machine["device"] if machine["device"] != "cpu" else f"{machine['processor']} {machine['threads']} threads"
+    return re.sub(r"\W+", "-", name).strip("-").lower()
 
 
 def can_draw() -> bool:

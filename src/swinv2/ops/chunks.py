@@ -37,33 +37,35 @@ class Cut:
 
 @dataclass(frozen=True)
 class Block:
-    """Heads and queries that share a bias: fp32 ``[H, Q, N]`` (fp64 for fp64), unmasked."""
+    """Heads and queries that share a bias: fp32 ``[H, Q, N]`` (fp64 for fp64), and the masks of its groups of windows,
+    ``[Q, N]`` or None.
+    """
 
     heads: slice
     first_row: int
     queries: slice
     bias: Tensor
+    masks: list[Tensor | None]
 
 
 def blocks(axes: tuple[AxisLayout, ...], bias: Tensor, window: Axes, cut: Cut) -> Iterator[Block]:
-    """All heads and queries."""
+    """All queries and, for each, all heads."""
     run_window = tuple(axis.window for axis in axes)
-    per_row = product(run_window[1:])
-    for head in range(0, bias.shape[0], cut.heads):
-        heads = slice(head, min(head + cut.heads, bias.shape[0]))
-        for row in range(0, run_window[0], cut.rows):
-            rows = min(cut.rows, run_window[0] - row)
-            pairs = expand_bias(bias[heads], window, run_window, row, rows)
-            yield Block(heads, row, slice(row * per_row, (row + rows) * per_row), pairs)
+    per_row, groups = product(run_window[1:]), list(window_groups(axes))
+    for row in range(0, run_window[0], cut.rows):
+        rows = min(cut.rows, run_window[0] - row)
+        queries = slice(row * per_row, (row + rows) * per_row)
+        masks = [group_mask(axes, group, bias.device, queries) for group in groups]
+        for head in range(0, bias.shape[0], cut.heads):
+            heads = slice(head, min(head + cut.heads, bias.shape[0]))
+            yield Block(heads, row, queries, expand_bias(bias[heads], window, run_window, row, rows), masks)
 
 
 def pieces(axes: tuple[AxisLayout, ...], qkv: Tensor, block: Block, cut: Cut) -> Iterator[tuple[Tensor, Tensor]]:
     """Tokens of each piece's windows, ``[W, N]`` with -1 for padding, and their bias, -inf where masked."""
     order, _ = window_indices(axes, qkv.shape[0], qkv)
-    n_tokens, groups = block.bias.shape[-1], list(window_groups(axes))
-    sizes = [qkv.shape[0] * group.windows for group in groups]
-    for group, windows in zip(groups, order.view(-1, n_tokens).split(sizes), strict=True):
-        mask = group_mask(axes, group, qkv.device, block.queries)
-        masked = block.bias if mask is None else block.bias.masked_fill(~mask, -torch.inf)
+    sizes = [qkv.shape[0] * group.windows for group in window_groups(axes)]
+    for mask, windows in zip(block.masks, order.view(-1, block.bias.shape[-1]).split(sizes), strict=True):
+        masked = block.bias if mask is None else torch.where(mask, block.bias, -torch.inf)
         for tokens in windows.split(cut.windows):
             yield tokens, masked
