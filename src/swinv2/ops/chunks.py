@@ -69,3 +69,4 @@ def pieces(axes: tuple[AxisLayout, ...], qkv: Tensor, block: Block, cut: Cut) ->
         masked = block.bias if mask is None else torch.where(mask, block.bias, -torch.inf)
         for tokens in windows.split(cut.windows):
             yield tokens, masked
+        del masked  # before the next one is made

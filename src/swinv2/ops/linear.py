@@ -18,12 +18,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from swinv2.precision import at_least_fp32, is_emulated, without_autocast
+from swinv2.precision import is_emulated, without_autocast
 
 ONEDNN_LONGEST = {torch.float32: 192, torch.bfloat16: 2**31}
 """Features of the input, by dtype, up to which oneDNN is taken. In fp32 it adds up longer rows one by one, with twice
 the error of PyTorch's product, which does so in parts; and the longer the row, the less a pass for the bias matters.
 """
+
+WIDE_BYTES = 8 * 2**20
+"""What fp32 copies of half-precision rows take at a time."""
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False) -> Tensor:
@@ -76,8 +79,16 @@ def _widened(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool) -> Tens
 
 
 def _in_fp32(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool) -> Tensor:
-    wide = at_least_fp32(x.dtype)
-    return linear(x.to(wide), weight.to(wide), None if bias is None else bias.to(wide), gelu).to(x.dtype)
+    """The layer in fp32, so many rows at a time that what is wide for a moment stays in the cache."""
+    weight, bias = weight.to(torch.float32), None if bias is None else bias.to(torch.float32)
+    if torch.compiler.is_compiling():
+        return linear(x.to(weight.dtype), weight, bias, gelu).to(x.dtype)
+    rows = x.flatten(0, -2)
+    out = x.new_empty(rows.shape[0], weight.shape[0])
+    step = max(1, WIDE_BYTES // (4 * (weight.shape[0] + weight.shape[1])))
+    for part, place in zip(rows.split(step), out.split(step), strict=True):
+        place.copy_(linear(part.to(weight.dtype), weight, bias, gelu))
+    return out.view(*x.shape[:-1], weight.shape[0])
 
 
 class _Widened(torch.autograd.Function):
@@ -92,7 +103,7 @@ class _Widened(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         with without_autocast(x.device):
-            grad = grads[0].to(at_least_fp32(grads[0].dtype)).flatten(0, -2)
+            grad = grads[0].to(torch.float32).flatten(0, -2)
             wide = weight.to(grad.dtype)
             grad_x = (grad @ wide).to(x.dtype).view(x.shape) if ctx.needs_input_grad[0] else None
             grad_weight = None

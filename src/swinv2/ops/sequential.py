@@ -18,7 +18,7 @@ from torch import Tensor
 from swinv2.config import Axes
 from swinv2.geometry import layout, product
 from swinv2.ops.chunks import Cut, blocks, pieces
-from swinv2.ops.windows import NORM_EPS, has_padding, normalise, reduce_bias, take_rows
+from swinv2.ops.windows import NORM_EPS, has_padding, normalise_, reduce_bias, take_rows
 from swinv2.precision import at_least_fp32, is_emulated, without_autocast
 
 BUDGETS = {"cpu": 24 * 2**20}
@@ -45,7 +45,7 @@ def forward(
     """Attention piece by piece, ``[B, *grid, heads, head_dim]``."""
     axes = layout(tuple(qkv.shape[1:-3]), tuple(window), tuple(shift))
     tokens, (heads, head_dim), gaps = product(qkv.shape[:-3]), qkv.shape[-2:], has_padding(axes)
-    on_cpu, wide = qkv.device.type == "cpu", at_least_fp32(qkv.dtype)
+    wide = at_least_fp32(qkv.dtype)
     compute = wide if is_emulated(qkv.device.type, qkv.dtype) else qkv.dtype
     cut = Cut.of(tuple(axis.window for axis in axes), heads, _budget(qkv, budget) // FORWARD_SHARE)
     rows_in = qkv.reshape(tokens, 3, heads, head_dim)
@@ -54,18 +54,22 @@ def forward(
         scale = None if logit_scale is None else logit_scale[block.heads]
         for places, pair_bias in pieces(axes, qkv, block, cut):
             rows_WN3HD = _take(rows_in[:, :, block.heads], places, gaps).to(compute)
-            q, k, v = rows_WN3HD[:, block.queries, 0], rows_WN3HD[:, :, 1], rows_WN3HD[:, :, 2]
-            if scale is not None:
-                q, k = normalise(q, scale), normalise(k)
-            out_WHQD = F.scaled_dot_product_attention(
-                q.transpose(1, 2),
-                k.transpose(1, 2),
-                v.transpose(1, 2),
-                attn_mask=(pair_bias if on_cpu else pair_bias.to(compute))[None],
-                scale=None if scale is None else 1.0,
-            )
-            _put(rows_out[:, block.heads], places[:, block.queries], out_WHQD.transpose(1, 2))
+            out_WQHD = _piece_forward(rows_WN3HD, block.queries, pair_bias, scale)
+            _put(rows_out[:, block.heads], places[:, block.queries], out_WQHD)
+            del rows_WN3HD, out_WQHD  # else they live beside those of the next piece
     return rows_out[:tokens].view(*qkv.shape[:-3], heads, head_dim)
+
+
+def _piece_forward(rows_WN3HD: Tensor, queries: slice, pair_bias: Tensor, logit_scale: Tensor | None) -> Tensor:
+    """Attention of a piece, ``[W, Q, H, D]``. The rows may be overwritten."""
+    q, k, v = rows_WN3HD[:, queries, 0], rows_WN3HD[:, :, 1], rows_WN3HD[:, :, 2]
+    if logit_scale is not None:
+        q, k = normalise_(q, logit_scale), normalise_(k)
+    mask = pair_bias if q.device.type == "cpu" else pair_bias.to(q.dtype)  # only the CPU takes one of another dtype
+    q_WHQD, k_WHND, v_WHND = (x.transpose(1, 2) for x in (q, k, v))
+    scale = None if logit_scale is None else 1.0
+    out = F.scaled_dot_product_attention(q_WHQD, k_WHND, v_WHND, attn_mask=mask[None], scale=scale)
+    return out.transpose(1, 2)
 
 
 def backward(
@@ -99,12 +103,14 @@ def backward(
             q, k, v = rows_WN3HD[:, block.queries, 0], rows_WN3HD[:, :, 1], rows_WN3HD[:, :, 2]
             out_grad = _take(rows_grad[:, block.heads], places[:, block.queries], gaps)
             q, k, v, out_grad = (_heads_first(x, compute) for x in (q, k, v, out_grad))
+            del rows_WN3HD
             *grads, pairs_part, scale_part = _piece_backward(q, k, v, out_grad, pair_bias, scale)
             grad_pairs += pairs_part
             grad_scale[block.heads] += scale_part
             for part, (x, own) in enumerate(zip(grads, (places[:, block.queries], places, places), strict=True)):
                 put = _add if parted and part else _put
                 put(grad_rows[:, part, block.heads], own, x.transpose(1, 2))
+            del q, k, v, out_grad, grads, pairs_part, x
         grad_bias[block.heads] += reduce_bias(grad_pairs, tuple(window), run_window, block.first_row)
     return grad_rows[:tokens].to(qkv.dtype).view(qkv.shape), grad_bias.to(bias.dtype), grad_scale
 

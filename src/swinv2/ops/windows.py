@@ -88,11 +88,19 @@ def scatter_windows(groups: Sequence[Tensor], batch: int, axes: tuple[AxisLayout
 def normalise(x: Tensor, scale: Tensor | None = None) -> Tensor:
     """Vectors ``[..., heads, head_dim]`` at unit length (times ``scale`` ``[heads]``), computed in fp32 at least."""
     wide = x.to(at_least_fp32(x.dtype))
-    factor = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).clamp_min(NORM_EPS).reciprocal()
-    if scale is not None:
-        factor = factor * scale[:, None]
+    factor = _unit_factor(wide, scale)
     scaled = wide * factor if wide is x or torch.is_grad_enabled() else wide.mul_(factor)
     return scaled.to(x.dtype)
+
+
+def normalise_(x: Tensor, scale: Tensor | None = None) -> Tensor:
+    """`normalise`, over ``x`` itself where that is of the dtype of the result; not for gradients."""
+    return x.mul_(_unit_factor(x, scale)) if x.dtype == at_least_fp32(x.dtype) else normalise(x, scale)
+
+
+def _unit_factor(x: Tensor, scale: Tensor | None) -> Tensor:
+    factor = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(NORM_EPS).reciprocal()
+    return factor if scale is None else factor * scale[:, None]
 
 
 def expand_bias(table: Tensor, window: Axes, run_window: Axes, first: int = 0, count: int | None = None) -> Tensor:
