@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import swinv2
-from swinv2.ops.linear import linear, onednn_serves
+from swinv2.ops.linear import linear, mlp, onednn_serves
 
 
 def operands(dtype, shape=(2, 5, 7, 24)):
@@ -102,3 +102,29 @@ def test_half_precision_without_hardware_is_multiplied_in_fp32(monkeypatch):
         assert torch.equal(linear(x, weight, bias, gelu=True), want)
     compiled = torch.compile(linear, fullgraph=True, backend="aot_eager")
     assert torch.allclose(compiled(x, weight, bias, True).float(), want.float(), rtol=1e-2)
+
+
+@pytest.mark.parametrize("rows", [(0, 3), (7,), (2, 9, 5)])
+def test_an_mlp_in_parts(rows, monkeypatch):
+    """Parts of one to all rows, in evaluation, compiled too: what the layers give one after another."""
+    weights = operands(torch.float64, (1, 40))[1][:, :24], torch.randn(8, 40, dtype=torch.float64)
+    biases = torch.randn(40, dtype=torch.float64), torch.randn(8, dtype=torch.float64)
+    x = torch.randn(*rows, 24, dtype=torch.float64)
+    want = F.linear(F.gelu(F.linear(x, weights[0], biases[0])), weights[1], biases[1])
+    assert torch.equal(mlp(x, weights, biases), want)  # with gradients
+    compiled = torch.compile(mlp, fullgraph=True, backend="aot_eager")
+    for part_bytes in (1, 40 * 8 * 3, 2**30):
+        monkeypatch.setattr("swinv2.ops.linear.PART_BYTES", part_bytes)
+        with torch.no_grad():
+            torch.testing.assert_close(mlp(x, weights, biases), want)
+            torch.testing.assert_close(compiled(x, weights, biases), want)
+
+
+def test_our_own_operators_are_lawful():
+    x, weight, bias = operands(torch.float32, (3, 24))
+    for operator, arguments in (
+        (torch.ops.swinv2.linear, (x, weight, bias, True)),
+        (torch.ops.swinv2.mlp, (x, weight, bias, torch.randn(8, 40), None)),
+    ):
+        with torch.no_grad():
+            torch.library.opcheck(operator.default, arguments)

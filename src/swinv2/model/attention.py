@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from swinv2.config import SwinConfig
 from swinv2.geometry import product
-from swinv2.model.linear import Linear, in_parts, is_plain
+from swinv2.model.linear import Linear, is_plain
 from swinv2.model.position_bias import make_position_bias
 from swinv2.ops import window_attention
-from swinv2.ops.linear import linear
+from swinv2.ops.linear import in_parts, linear
 
 MAX_LOG_SCALE = math.log(1.0 / 0.01)
 """The paper's tau > 0.01: the logarithm of the logit scale is clamped from above only."""

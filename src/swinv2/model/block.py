@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from swinv2.config import NormPlacement, SwinConfig
 from swinv2.model.attention import WindowAttention
-from swinv2.model.linear import Linear, in_parts, is_plain, memory_is_free
-from swinv2.ops.linear import linear
+from swinv2.model.linear import Linear, is_plain
+from swinv2.ops.linear import memory_is_free, mlp
 
 NORM_EPS = 1e-5
 
@@ -70,11 +70,7 @@ class MLP(nn.Module):
         if not (is_plain(self.fc1, Linear) and is_plain(self.fc2, Linear)):
             replaced: Tensor = self.fc2(self.act(self.fc1(x)))
             return replaced
-        return in_parts(self._layers, x.flatten(0, -2), self.fc1.out_features).view(x.shape)
-
-    def _layers(self, x: Tensor) -> Tensor:
-        hidden = linear(x, self.fc1.weight, self.fc1.bias, gelu=True)
-        return linear(hidden, self.fc2.weight, self.fc2.bias)
+        return mlp(x, (self.fc1.weight, self.fc2.weight), (self.fc1.bias, self.fc2.bias))
 
 
 class SwinBlock(nn.Module):
