@@ -118,7 +118,8 @@ def test_accumulated_batches_make_the_same_steps(tiny: Tiny, tmp_path: Path) -> 
 
 def test_checkpointing_changes_no_number(tiny: Tiny, tmp_path: Path) -> None:
     plain, recomputed = (
-        train(tiny(trainer={"epochs": 1, "checkpointing": on}), tmp_path / str(on), say=quiet) for on in (False, True)
+        train(tiny(trainer={"epochs": 1}, checkpointing={"every": every}), tmp_path / str(every), say=quiet)
+        for every in (0, 1)
     )
     assert same(plain.best, recomputed.best)
 

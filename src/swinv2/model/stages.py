@@ -85,11 +85,12 @@ class SwinStages(nn.Module):
             if isinstance(module, SwinBlock):
                 module.checkpointing = enabled
 
-    def set_attention_backend(self, backend: str) -> None:
-        """Run every block's attention on a backend of `swinv2.ops` by name, or on "auto"."""
-        for module in self.modules():
-            if isinstance(module, WindowAttention):
-                module.backend = backend
+    def set_attention_backend(self, backend: str, stages: Iterable[int] | None = None) -> None:
+        """Run attention on a backend of `swinv2.ops` by name, or on "auto"; in all stages, or in those given."""
+        for stage in range(self.num_stages) if stages is None else stages:
+            for module in self.stages[stage].modules():
+                if isinstance(module, WindowAttention):
+                    module.backend = backend
 
     def _hold(self) -> None:
         """Also after loaders that put new parameters in the place of frozen ones."""

@@ -16,6 +16,7 @@ from swinv2.data.classes import find_classes
 from swinv2.info import ModelInfo
 from swinv2.model import SwinTransformer, create_model
 from swinv2.storage import parse_metadata
+from swinv2.train.memory import economise
 from swinv2.train.options import ClassifyRecipe, ModelOptions
 
 
@@ -48,7 +49,7 @@ def initial(recipe: ClassifyRecipe, classes: Sequence[str], last: Path | None = 
         start = _fresh(recipe, classes)
     model, trainer = start.model, start.recipe.trainer
     model.train().freeze_stages(start.recipe.model.frozen_stages)
-    model.set_checkpointing(trainer.checkpointing)
+    economise(model, start.recipe.checkpointing, start.recipe.attention)
     if trainer.compile:
         model.compile()
     return start
