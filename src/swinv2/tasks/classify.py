@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning as L
+import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -21,6 +22,10 @@ from swinv2.tasks.metrics import ClassificationMetrics
 
 Optimise = Callable[[nn.Module], OptimizerLRScheduler]
 """Makes the optimiser and its schedule for a model."""
+
+
+REMEDY = "lower optimizer.base_lr, or lengthen the schedule's warm-up."
+"""What to try where training diverges."""
 
 
 class Diverged(ValueError):  # noqa: N818 (it says what happened)
@@ -62,7 +67,7 @@ class ClassificationTask(L.LightningModule):
         images, targets = batch.images, batch.labels
         self.train_images.update(len(images))
         if not len(images):
-            return None
+            return self._nothing() if self.trainer.world_size > 1 else None
         if self.mixing:
             images, targets = self.mixing(images, targets)
         logits = self.model(images).float()
@@ -75,7 +80,16 @@ class ClassificationTask(L.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count a batch in `metrics`."""
         images = batch.images
+        if not len(images) and self.trainer.world_size > 1:
+            self._nothing()
         self.metrics.update(self.model(images) if len(images) else images, batch.labels)
+
+    def _nothing(self) -> Tensor:
+        """A loss of 0 from a blank image, for a process without images among others that wait for its part."""
+        first = next(self.model.parameters())
+        channels = self.model.config.in_channels
+        blank = torch.zeros(1, channels, *self.model.strides[-1], dtype=first.dtype, device=self.device)
+        return 0.0 * self.model(blank).sum()
 
     def on_train_epoch_start(self) -> None:
         """Forget the last epoch's loss."""
@@ -96,10 +110,7 @@ class ClassificationTask(L.LightningModule):
     def check(self, loss: Tensor | float) -> None:
         """Raise `Diverged` where a loss is not finite."""
         if not math.isfinite(loss):
-            raise Diverged(
-                f"the loss is {float(loss)} at step {self.global_step}: lower optimizer.base_lr, or lengthen "
-                "schedule.warmup_epochs."
-            )
+            raise Diverged(f"the loss is {float(loss)} at step {self.global_step}: {REMEDY}")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the classes, which the labels of a resumed run must mean, and what else rebuilds the model."""

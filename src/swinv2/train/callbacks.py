@@ -16,9 +16,10 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar, WeightAveragi
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from swinv2.data.loading import Batch
+from swinv2.data.loading import Batch, Loader
 from swinv2.tasks.classify import ClassificationTask
 from swinv2.train.folder import RunFolder
+from swinv2.train.strategies import whole
 
 Say = Callable[[str], None]
 
@@ -90,7 +91,7 @@ class BestWeights(Callback):
         if score > self.score:
             self.score = score
             title = f"epoch {trainer.current_epoch + 1}, top-1 {values['top1']:.2%}"
-            self.folder.keep_best(pl_module.model)
+            self.folder.keep_best(whole(pl_module.model))
             if counts is not None:
                 self.folder.draw_confusion(counts, pl_module.classes, title)
 
@@ -111,17 +112,20 @@ class EpochRows(Callback):
         self.say = rank_zero_only(say)
         self._begin()
 
-    def _begin(self) -> None:
+    def _begin(self, loader: Loader | None = None) -> None:
         self.started = self.trained = time.perf_counter()
         self.images, self.rate = 0, 0.0
+        self.loader = loader
+        if loader is not None:
+            loader.reset_clock()
 
-    def on_train_start(self, *_: Any) -> None:
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock; an epoch that is resumed half-way does not start again."""
-        self._begin()
+        self._begin(trainer.train_dataloader)
 
-    def on_train_epoch_start(self, *_: Any) -> None:
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
-        self._begin()
+        self._begin(trainer.train_dataloader)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: Batch, batch_idx: int
@@ -149,6 +153,8 @@ class EpochRows(Callback):
     def _row(self, trainer: L.Trainer, task: ClassificationTask) -> dict[str, float | None]:
         validated = task.metrics.scalars() if task.metrics.loss.update_called else {}
         seconds = max(self.trained - self.started, 1e-9)
+        data = self.loader.rate() * trainer.world_size if self.loader else 0.0
+        waited = self.loader.waited / seconds if self.loader else 0.0
         return {
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
@@ -157,6 +163,8 @@ class EpochRows(Callback):
             **{f"val_{name}": validated.get(name) for name in ("loss", "top1", "top5")},
             "seconds": round(time.perf_counter() - self.started, 2),
             "images_per_second": round(self.images / seconds, 1),
+            "data_images_per_second": round(data, 1),
+            "waited": round(min(waited, 1.0), 3),
         }
 
 
@@ -165,6 +173,7 @@ def describe(row: dict[str, float | None], epochs: int) -> str:
     parts = [f"epoch {row['epoch']}/{epochs}"]
     formats = {"train_loss": "train loss {:.4f}", "val_loss": "val loss {:.4f}", "val_top1": "top-1 {:.2%}"}
     formats |= {"val_top5": "top-5 {:.2%}", "seconds": "{:.1f} s", "images_per_second": "{:.0f} images/s"}
+    formats |= {"data_images_per_second": "data {:.0f} images/s", "waited": "waited {:.0%}"}
     parts += [text.format(row[name]) for name, text in formats.items() if row[name] is not None]
     return "  ".join(parts)
 

@@ -25,8 +25,12 @@ COLUMNS = (
     "val_top5",
     "seconds",
     "images_per_second",
+    "data_images_per_second",
+    "waited",
 )
-"""Columns of metrics.csv. Epochs count from 1; seconds include validation, images_per_second is of training alone."""
+"""Columns of metrics.csv. Epochs count from 1; seconds include validation. The last three are of training alone: images
+a second, those that all data workers could make, and the share of the time that training waited for them.
+"""
 
 
 class RunFolder:

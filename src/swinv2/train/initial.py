@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from swinv2.checkpoint import load
 from swinv2.checkpoint.transfer import FREE
 from swinv2.config import VARIANTS, Stages, SwinConfig, make_config
@@ -16,6 +14,7 @@ from swinv2.data.classes import find_classes
 from swinv2.info import ModelInfo
 from swinv2.model import SwinTransformer, create_model
 from swinv2.storage import parse_metadata
+from swinv2.train.consolidate import read_details
 from swinv2.train.memory import economise
 from swinv2.train.options import ClassifyRecipe, ModelOptions
 
@@ -56,8 +55,7 @@ def initial(recipe: ClassifyRecipe, classes: Sequence[str], last: Path | None = 
 
 
 def _described(last: Path, recipe: ClassifyRecipe) -> Initial:
-    checkpoint = torch.load(last, map_location="cpu", weights_only=True, mmap=True)
-    config, info = parse_metadata(str(last), checkpoint["model"])
+    config, info = parse_metadata(str(last), read_details(last)["model"])
     _check_name(recipe.model, config, str(last), "resume with the config.yaml of its run")
     model = SwinTransformer(config)
     model.info = info

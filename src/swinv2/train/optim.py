@@ -11,11 +11,11 @@ from typing import Any
 
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
-from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from swinv2.model.position_bias import PositionBias
 from swinv2.train.options import ClassifyRecipe, ScheduleOptions
+from swinv2.train.strategies import make_adamw
 
 REFERENCE_BATCH = 512
 """Images a step for which recipes state their learning rates."""
@@ -110,8 +110,9 @@ def optimise(model: nn.Module, *, recipe: ClassifyRecipe, total_steps: int) -> O
     options, trainer = recipe.optimizer, recipe.trainer
     scale = trainer.batch_size / REFERENCE_BATCH
     groups = parameter_groups(model, options.weight_decay, options.base_lr * scale, options.layer_decay)
-    optimizer = AdamW(
+    optimizer = make_adamw(
         groups,
+        trainer,
         lr=options.base_lr * scale,
         betas=options.betas,
         eps=options.eps,

@@ -51,8 +51,10 @@ def _folders_by_part(root: Path) -> dict[str, Path]:
 
 
 def _folders(root: Path) -> tuple[str, ...]:
+    """Names in order; 0, 1, 2, ..., 10 where all are numbers, as ImageNet-V2's classes."""
     with os.scandir(root) as entries:
-        return tuple(sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")))
+        names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+    return tuple(sorted(names, key=int) if all(name.isdecimal() for name in names) else sorted(names))
 
 
 def _scan(root: Path, classes: tuple[str, ...], strict: bool) -> Folder:
