@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from shutil import copy
 
 import pytest
 import torch
@@ -36,8 +37,13 @@ def quiet(line: str) -> None:
 
 
 @pytest.fixture
-def steady(tiny: Tiny) -> Callable[..., ClassifyRecipe]:
-    """The tiny recipe without anything that differs from process to process: no drop path, no mixing."""
+def steady(tiny: Tiny, photos: Path) -> Callable[..., ClassifyRecipe]:
+    """The tiny recipe without anything that differs from process to process: no drop path, no mixing.
+
+    Three more dogs make it 9 images to validate, which two processes cannot share evenly; it trains on 34.
+    """
+    for number in (20, 21, 22):
+        copy(photos / "dog" / "3.png", photos / "dog" / f"{number}.png")
 
     def make(**trainer: object) -> ClassifyRecipe:
         recipe = tiny(
@@ -88,7 +94,7 @@ def furthest(ours: RunFolder, theirs: RunFolder) -> float:
 def test_two_processes_leave_the_weights_of_one(
     steady: Callable[..., ClassifyRecipe], tmp_path: Path, strategy: str, accumulate: int
 ) -> None:
-    """With the same global batch; and they validate each image once, though 7 cannot be shared evenly."""
+    """With the same global batch; and they validate each image once."""
     one = train(steady(accumulate=accumulate), tmp_path / "one", say=quiet)
     two = run(steady(strategy=strategy, accumulate=accumulate), tmp_path / "two")
     assert furthest(two, one) < 1e-5
@@ -139,9 +145,6 @@ def test_a_killed_process_ends_the_others_with_a_clear_message(
     assert process.returncode != 0
     assert "another process of this training has ended" in output
     assert f"go on with: swinv2 train --resume {out}" in output
-    resumed = train(replace(steady(strategy="ddp"), trainer=replace(steady().trainer, epochs=1000, max_minutes=0.02)),
-                    out, resume=True, say=quiet) if strategy == "ddp" else None  # fmt: skip
-    assert resumed is None or resumed.rows
 
 
 def child_of_rank(parent: int, rank: int) -> int:

@@ -72,16 +72,24 @@ def train(recipe: ClassifyRecipe, out: Path, *, resume: bool = False, say: Say =
     except BaseException as error:
         if not (resume or resumable.started):
             folder.remove()
-        advice = f"go on with: swinv2 train --resume {out}" if folder.last.exists() else "nothing was kept"
-        if isinstance(error, Diverged):
-            raise Diverged(f"{error} {_last_good(folder)}") from error
-        if lost_peer(error):
-            reason = " ".join(str(error).split())[:200]
-            raise ConnectionError(f"another process of this training has ended ({reason}); {advice}") from error
-        if not isinstance(error, KeyboardInterrupt):
+        told = _told(error, folder)
+        if told is error:
             raise
-        raise KeyboardInterrupt(f"stopped by Ctrl-C; {advice}") from None
+        raise told from None
     return folder
+
+
+def _told(error: BaseException, folder: RunFolder) -> BaseException:
+    """An error with what people should do after it."""
+    on = f"go on with: swinv2 train --resume {folder.path}" if folder.last.exists() else "nothing was kept"
+    if isinstance(error, KeyboardInterrupt):
+        return KeyboardInterrupt(f"stopped by Ctrl-C; {on}")
+    if isinstance(error, Diverged):
+        return Diverged(f"{error} {_last_good(folder)}")
+    if lost_peer(error):
+        reason = " ".join(str(error).split())[:200]
+        return ConnectionError(f"another process of this training has ended ({reason}); {on}")
+    return error
 
 
 def _last_good(folder: RunFolder) -> str:
@@ -235,6 +243,7 @@ def _quiet_lightning() -> Iterator[None]:
                 "isinstance.treespec, LeafSpec",
                 "`training_step` returned `None`",
                 "Found .* in eval mode",  # frozen stages
+                "It is recommended to use `self.log",  # metrics are of all processes already
             ):
                 warnings.filterwarnings("ignore", message=f".*{note}")
             yield
