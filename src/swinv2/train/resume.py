@@ -21,7 +21,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from swinv2.files import written_aside
-from swinv2.tasks.classify import Diverged
+from swinv2.tasks.base import Diverged
 
 WORKER_EXIT = re.compile(r"DataLoader worker \(pid")
 

@@ -23,8 +23,10 @@ from torch.utils.data import DataLoader
 from swinv2.data.loading import Batch, Samples, make_loader
 from swinv2.data.sources import ImageSource, open_split
 from swinv2.data.transforms import eval_transform, mixing, train_transform
-from swinv2.model import SwinTransformer
+from swinv2.model import SimMIM, SwinTransformer
+from swinv2.tasks.base import Task
 from swinv2.tasks.classify import ClassificationTask
+from swinv2.train import simmim
 from swinv2.train.callbacks import BestWeights, Ema, EpochRows, Progress, Say, SkippedFiles, Start
 from swinv2.train.folder import RunFolder
 from swinv2.train.initial import Initial, initial
@@ -55,8 +57,9 @@ def train(recipe: ClassifyRecipe, out: Path, *, resume: bool = False, say: Say =
     folder = RunFolder(out)
     _check(folder, resume, recipe.trainer.epochs)
     L.seed_everything(recipe.seed, workers=True, verbose=False)
-    training, validation = open_split(recipe.data, "train"), open_split(recipe.data, "val")
-    start = initial(recipe, training.classes, folder.last if resume else None)
+    labelled, last = recipe.task == "classify", folder.last if resume else None
+    training, validation = (open_split(recipe.data, split, labelled=labelled) for split in ("train", "val"))
+    start = initial(recipe, training.classes, last) if labelled else simmim.initial(recipe, last)
     recipe = start.recipe
     resumable = Resumable(folder.last)
     callbacks = _callbacks(start, folder, training, validation, say)
@@ -96,12 +99,15 @@ def batches_of_epoch(images: int, batch_size: int, processes: int) -> tuple[int,
     return (share // batch_size, True) if share >= batch_size else (1, False)
 
 
-def _task(recipe: ClassifyRecipe, model: SwinTransformer, classes: tuple[str, ...], batches: int) -> ClassificationTask:
+def _task(recipe: ClassifyRecipe, model: SwinTransformer | SimMIM, classes: tuple[str, ...], batches: int) -> Task:
     steps = recipe.trainer.epochs * math.ceil(batches / recipe.trainer.accumulate)
+    make_optimiser = partial(optimise, recipe=recipe, total_steps=steps)
+    if isinstance(model, SimMIM):
+        return simmim.task(recipe, model, make_optimiser)
     return ClassificationTask(
         model,
         classes,
-        optimise=partial(optimise, recipe=recipe, total_steps=steps),
+        optimise=make_optimiser,
         mixing=mixing(recipe.augment, len(classes)),
         label_smoothing=recipe.augment.label_smoothing,
     )
@@ -114,7 +120,7 @@ def _callbacks(
     decay = recipe.trainer.ema_decay
     return [
         Start(folder, dump_recipe(recipe), start.remarks, describe_data(training, validation), say),
-        BestWeights(folder),
+        BestWeights(folder) if recipe.task == "classify" else simmim.BestReconstructions(folder, recipe, validation),
         *([Ema(decay=decay)] if decay is not None else []),
         EpochRows(folder, say),
         SkippedFiles(folder, dict.fromkeys(training.skipped + validation.skipped)),
@@ -124,10 +130,12 @@ def _callbacks(
 
 
 def describe_data(training: ImageSource, validation: ImageSource) -> str:
-    """The beginning of the log: classes and images."""
-    classes = training.classes
+    """The beginning of the log: classes, if there are any, and images."""
+    classes, images = training.classes, f"{len(training)} + {len(validation)} images"
+    if not classes:
+        return images
     shown = ", ".join(classes[:SHOWN_CLASSES]) + (", ..." if len(classes) > SHOWN_CLASSES else "")
-    return f"{len(classes)} classes ({shown}), {len(training)} + {len(validation)} images"
+    return f"{len(classes)} classes ({shown}), {images}"
 
 
 def _trainer(recipe: ClassifyRecipe, folder: RunFolder, callbacks: list[Callback], images: int) -> L.Trainer:
@@ -178,7 +186,7 @@ def _loaders(
 
 def _fit(
     trainer: L.Trainer,
-    task: ClassificationTask,
+    task: Task,
     loaders: tuple[DataLoader[Batch], DataLoader[Batch]],
     resumable: Resumable,
     folder: RunFolder,
