@@ -19,7 +19,12 @@ def test_the_number_of_hidden_units_is_exact(total: int, ratio: float, hidden: i
 
 @pytest.mark.parametrize(
     ("unit", "size", "units"),
-    [(32, (192, 192), (6, 6)), (32, (64, 96), (2, 3)), ((8, 16), (32, 32), (4, 2)), ((2, 32, 32), (8, 64, 64), (4, 2, 2))],
+    [
+        (32, (192, 192), (6, 6)),
+        (32, (64, 96), (2, 3)),
+        ((8, 16), (32, 32), (4, 2)),
+        ((2, 32, 32), (8, 64, 64), (4, 2, 2)),
+    ],
 )
 def test_every_sample_hides_as_many(unit: int | tuple[int, ...], size: tuple[int, ...], units: tuple[int, ...]) -> None:
     masks = Masking(unit=unit, ratio=0.6).batch(size, [SampleKey(0, 0, row) for row in range(50)])
@@ -54,7 +59,10 @@ def test_all_units_are_hidden_equally_often() -> None:
 @pytest.mark.parametrize(
     ("size", "words"),
     [
-        ((200, 192), "images of 200x192 pixels do not divide into mask units of 32x32: use an image size such as 192x192"),
+        (
+            (200, 192),
+            "images of 200x192 pixels do not divide into mask units of 32x32: use an image size such as 192x192",
+        ),
         ((16, 16), "use an image size such as 32x32, or a mask unit that divides 16x16"),
         ((4, 64, 64), "do not divide into mask units of 32x32x32: use an image size such as 32x64x64"),
     ],

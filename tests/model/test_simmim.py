@@ -196,7 +196,10 @@ def test_perfect_paint_is_the_image(window):
         (torch.ones(1, 4, dtype=torch.bool), r"\(1, 4\) does not divide"),
         (torch.ones(1, 0, 4, dtype=torch.bool), r"\(1, 0, 4\) does not divide"),
         (torch.ones(1, 4, 4), "the mask is torch.float32, but must be boolean"),
-        (torch.ones(1, 16, 16, dtype=torch.bool), r"units of \(1, 1\) pixels hold no whole number of patches of \(2, 2\)"),
+        (
+            torch.ones(1, 16, 16, dtype=torch.bool),
+            r"units of \(1, 1\) pixels hold no whole number of patches of \(2, 2\)",
+        ),
     ],
 )
 def test_masks_that_do_not_fit_are_refused(mask, words):

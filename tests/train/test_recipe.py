@@ -12,7 +12,11 @@ from swinv2.train.optim import optimise
 from swinv2.train.options import ClassifyRecipe, ModelOptions, TrainerOptions
 from swinv2.train.recipe import changes, dump_recipe, load_recipe
 
-RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+RECIPES = [
+    path
+    for path in sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+    if not path.stem.startswith("simmim_")
+]
 
 
 def test_a_recipe_survives_its_file(tmp_path: Path) -> None:

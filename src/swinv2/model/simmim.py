@@ -62,7 +62,9 @@ class SimMIM(SwinStages):
         for stage in self.stages:
             x = stage(x)
         painted = pixel_shuffle(self.decoder(self.norm(x).movedim(-1, 1)), self.stride)
-        return painted[(..., *(slice(size) for size in images.shape[2:]))]
+        for axis, size in enumerate(images.shape[2:], start=2):
+            painted = painted.narrow(axis, 0, size)
+        return painted
 
     def patches(self, unit: Axes) -> Axes:
         """Patches in a unit of so many pixels, one number per axis; ValueError where it holds no whole number."""

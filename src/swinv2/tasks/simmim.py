@@ -69,7 +69,7 @@ class ReconstructionMetrics(nn.Module):
         """Count the loss of a batch of so many images; a batch without any has none."""
         self.count.update(images)
         if loss is not None:
-            self.loss.update(loss, images)
+            self.loss.update(loss.expand(images))  # torchmetrics ignores weights where it ignores NaN
 
     def images(self) -> int:
         """How many images were counted so far."""
