@@ -15,7 +15,8 @@ from swinv2.checkpoint import load
 from swinv2.data.loading import Samples, make_loader
 from swinv2.data.sources import open_split
 from swinv2.data.transforms import eval_transform
-from swinv2.tasks.classify import ClassificationTask, Diverged
+from swinv2.tasks.base import Diverged
+from swinv2.tasks.classify import ClassificationTask
 from swinv2.tasks.inference import infer
 from swinv2.tasks.metrics import ClassificationMetrics
 from swinv2.train.folder import RunFolder

@@ -14,7 +14,7 @@ from swinv2.config import Axes, SwinConfig
 from swinv2.geometry import ceil_div, fold_coordinates, product, stand
 from swinv2.model.block import NORM_EPS
 
-_CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
@@ -39,7 +39,7 @@ class PatchEmbed(nn.Module):
         super().__init__()
         patch = config.patch_size
         self.patch_size = patch
-        self.projection = _CONVOLUTIONS[config.ndim](config.in_channels, config.embed_dim, patch, patch)
+        self.projection = CONVOLUTIONS[config.ndim](config.in_channels, config.embed_dim, patch, patch)
         self.norm = nn.LayerNorm(config.embed_dim, eps=NORM_EPS)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from swinv2.data.loading import Batch, Loader
+from swinv2.tasks.base import Task
 from swinv2.tasks.classify import ClassificationTask
 from swinv2.train.folder import RunFolder
 from swinv2.train.strategies import whole
@@ -74,7 +75,7 @@ class Start(Callback):
 
 
 class BestWeights(Callback):
-    """Keeps the weights with the highest validated top-1 (then the lowest loss), and their confusion matrix."""
+    """Keeps the weights with the highest validated top-1, if there is one (then the lowest loss), and a picture."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
@@ -82,18 +83,24 @@ class BestWeights(Callback):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Compare, and save if better; refuse what was validated on nothing, or is no number."""
-        assert isinstance(pl_module, ClassificationTask)
+        assert isinstance(pl_module, Task)
         if not pl_module.metrics.images():
             raise ValueError("none of the validation images can be read: check the files of the data.")
-        values, counts = pl_module.metrics.scalars(), pl_module.metrics.matrix()
+        values = pl_module.metrics.scalars()
         pl_module.check(values["loss"])
-        score = (values["top1"], -values["loss"])
+        score = (values.get("top1", 0.0), -values["loss"])
         if score > self.score:
             self.score = score
-            title = f"epoch {trainer.current_epoch + 1}, top-1 {values['top1']:.2%}"
             self.folder.keep_best(whole(pl_module.model))
-            if counts is not None:
-                self.folder.draw_confusion(counts, pl_module.classes, title)
+            self.draw(pl_module, f"epoch {trainer.current_epoch + 1}")
+
+    def draw(self, task: L.LightningModule, epoch: str) -> None:
+        """Draw the confusion matrix of what was just kept."""
+        assert isinstance(task, ClassificationTask)
+        counts = task.metrics.matrix()
+        if counts is not None:
+            title = f"{epoch}, top-1 {task.metrics.scalars()['top1']:.2%}"
+            self.folder.draw_confusion(counts, task.classes, title)
 
     def state_dict(self) -> dict[str, Any]:
         """The score to beat."""
@@ -145,12 +152,12 @@ class EpochRows(Callback):
             self._record(trainer, pl_module)
 
     def _record(self, trainer: L.Trainer, task: L.LightningModule) -> None:
-        assert isinstance(task, ClassificationTask)
+        assert isinstance(task, Task)
         row = self._row(trainer, task)
         self.folder.record(row)
         self.say(describe(row, trainer.max_epochs or 0))
 
-    def _row(self, trainer: L.Trainer, task: ClassificationTask) -> dict[str, float | None]:
+    def _row(self, trainer: L.Trainer, task: Task) -> dict[str, float | None]:
         validated = task.metrics.scalars() if task.metrics.loss.update_called else {}
         seconds = max(self.trained - self.started, 1e-9)
         data = self.loader.rate() * trainer.world_size if self.loader else 0.0

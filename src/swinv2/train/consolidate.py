@@ -19,12 +19,14 @@ from torch import Tensor
 from torch.distributed.checkpoint import FileSystemReader
 
 from swinv2.checkpoint import save
-from swinv2.model import SwinTransformer
+from swinv2.model import SimMIM, SwinTransformer
 from swinv2.storage import parse_metadata
 
 DETAILS = "meta.pt"
 """Where Lightning puts what is no weight and no optimiser state, in a folder of parts."""
 WEIGHTS = "state_dict.model."
+MASK_TOKEN = "mask_token"
+"""Only models of SimMIM have it."""
 
 
 def read_details(checkpoint: Path) -> dict[str, Any]:
@@ -51,10 +53,11 @@ def consolidate(checkpoint: Path, path: Path) -> None:
     if "model" not in details:
         raise ValueError(f"{checkpoint} does not describe its model: give a checkpoint of swinv2 train.")
     config, info = parse_metadata(str(checkpoint), details["model"])
+    weights = _weights(checkpoint, details)
     with torch.device("meta"):
-        model = SwinTransformer(config)
+        model = SimMIM(config) if MASK_TOKEN in weights else SwinTransformer(config)
     model.info = info
-    model.load_state_dict(_weights(checkpoint, details), assign=True)
+    model.load_state_dict(weights, assign=True)
     save(model, path)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from swinv2.checkpoint import save as save_weights
 from swinv2.files import written_aside
-from swinv2.model import SwinTransformer
+from swinv2.model import SimMIM, SwinTransformer
 from swinv2.train.plots import Row, confusion, curves, save
 
 COLUMNS = (
@@ -46,6 +46,7 @@ class RunFolder:
         self.metrics = path / "metrics.csv"
         self.curves_picture = path / "curves.png"
         self.confusion_picture = path / "confusion.png"
+        self.reconstructions_picture = path / "reconstructions.png"
         self.best = path / "best.safetensors"
         self.last = path / "checkpoints" / "last.ckpt"
         self.skipped = path / "skipped.txt"
@@ -67,7 +68,7 @@ class RunFolder:
         self._write_metrics()
 
     @rank_zero_only
-    def keep_best(self, model: SwinTransformer) -> None:
+    def keep_best(self, model: SwinTransformer | SimMIM) -> None:
         """Replace best.safetensors, which holds what the model's `info` says too."""
         save_weights(model, self.best)
 

@@ -255,11 +255,28 @@ class AttentionOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifyRecipe:
-    """Everything that a classification run depends on.
+class SimMIMOptions:
+    """Pre-training by painting what is masked (arXiv 2111.09886), for task simmim alone.
 
     Args:
-        task: The kind of training; only "classify" so far.
+        mask_unit: Pixels of a masked unit, one number for every axis or one per axis; a multiple of the model's patch
+            that divides the image size.
+        mask_ratio: Share of the units that is masked.
+        target_window: Pixels of the window over which each target pixel is normalised, odd; null leaves targets as they
+            are.
+    """
+
+    mask_unit: int | tuple[int, ...] = 32
+    mask_ratio: float = 0.6
+    target_window: int | None = 47
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifyRecipe:
+    """Everything that a run depends on, of classification or of SimMIM pre-training.
+
+    Args:
+        task: The kind of training: classify, or simmim for pre-training without labels.
         seed: Seed of the weights, the augmentation and the order of images.
         model: The architecture.
         preprocessing: Normalisation and validation crop.
@@ -270,9 +287,10 @@ class ClassifyRecipe:
         trainer: Length, batch, precision and devices.
         checkpointing: Which blocks are computed again in the backward pass.
         attention: Which backend runs attention.
+        simmim: Masks and targets of task simmim.
     """
 
-    task: Literal["classify"] = "classify"
+    task: Literal["classify", "simmim"] = "classify"
     seed: int = 0
     model: ModelOptions = field(default_factory=ModelOptions)
     preprocessing: PreprocessingOptions = field(default_factory=PreprocessingOptions)
@@ -283,13 +301,26 @@ class ClassifyRecipe:
     trainer: TrainerOptions = field(default_factory=TrainerOptions)
     checkpointing: CheckpointingOptions = field(default_factory=CheckpointingOptions)
     attention: AttentionOptions = field(default_factory=AttentionOptions)
+    simmim: SimMIMOptions = field(default_factory=SimMIMOptions)
 
     def __post_init__(self) -> None:
+        self._check_task()
         if self.schedule.warmup_steps is None and self.schedule.warmup_epochs >= self.trainer.epochs:
             raise ValueError(
                 f"schedule.warmup_epochs {self.schedule.warmup_epochs:g} takes all of trainer.epochs "
                 f"{self.trainer.epochs}: shorten it, as with --schedule.warmup_epochs {self.trainer.epochs / 10:g}."
             )
+
+    def _check_task(self) -> None:
+        """ValueError for options that the task would not heed."""
+        if self.task == "classify" and self.simmim != SimMIMOptions():
+            raise ValueError("the simmim options are of task simmim: remove them, or set task to simmim.")
+        for name in ("mixup", "cutmix", "label_smoothing"):
+            if self.task == "simmim" and getattr(self.augment, name):
+                raise ValueError(
+                    f"augment.{name} {getattr(self.augment, name)} mixes or smooths labels, which simmim has none of: "
+                    f"set augment.{name} to 0."
+                )
 
     @property
     def input(self) -> Preprocessing:

@@ -23,7 +23,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
 from swinv2.files import written_aside
-from swinv2.tasks.classify import REMEDY, Diverged
+from swinv2.tasks.base import REMEDY, Diverged
 from swinv2.train.strategies import local
 
 WORKER_EXIT = re.compile(r"DataLoader worker \(pid")

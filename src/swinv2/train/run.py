@@ -23,8 +23,10 @@ from torch import Tensor
 from swinv2.data.loading import Loader, Samples, make_loader
 from swinv2.data.sources import ImageSource, open_split
 from swinv2.data.transforms import eval_transform, mixing, train_transform
-from swinv2.model import SwinTransformer
-from swinv2.tasks.classify import ClassificationTask, Diverged
+from swinv2.model import SimMIM, SwinTransformer
+from swinv2.tasks.base import Diverged, Optimise, Task
+from swinv2.tasks.classify import ClassificationTask
+from swinv2.train import simmim
 from swinv2.train.callbacks import BestWeights, Ema, EpochRows, Progress, Say, SkippedFiles, Start
 from swinv2.train.consolidate import read_details
 from swinv2.train.folder import RunFolder
@@ -57,9 +59,9 @@ def train(recipe: ClassifyRecipe, out: Path, *, resume: bool = False, say: Say =
     folder = RunFolder(out)
     _check(folder, resume, recipe.trainer.epochs)
     L.seed_everything(recipe.seed, workers=True, verbose=False)
-    training, validation = open_split(recipe.data, "train"), open_split(recipe.data, "val")
-    going_on = resume and folder.last.exists()
-    start = initial(recipe, training.classes, folder.last if going_on else None)
+    labelled, last = recipe.task == "classify", folder.last if resume and folder.last.exists() else None
+    training, validation = (open_split(recipe.data, split, labelled=labelled) for split in ("train", "val"))
+    start = initial(recipe, training.classes, last) if labelled else simmim.initial(recipe, last)
     recipe = start.recipe
     resumable = Resumable(folder.last, recipe.seed, recipe.trainer.save_every)
     callbacks = _callbacks(start, folder, training, validation, say)
@@ -68,7 +70,7 @@ def train(recipe: ClassifyRecipe, out: Path, *, resume: bool = False, say: Say =
             trainer = _trainer(recipe, folder, [*callbacks, resumable], len(training))
             loaders = _loaders(recipe, training, validation, trainer)
             task = _task(recipe, start.model, training.classes, len(loaders[0]))
-            _fit(trainer, task, loaders, resumable, folder, going_on)
+            _fit(trainer, task, loaders, resumable, folder, last is not None)
     except BaseException as error:
         if not (resume or resumable.started):
             folder.remove()
@@ -117,18 +119,27 @@ def _check(folder: RunFolder, resume: bool, epochs: int) -> None:
         raise ValueError(f"run folder {folder.path} exists: choose another --out{resuming}.")
 
 
-def _task(recipe: ClassifyRecipe, model: SwinTransformer, classes: tuple[str, ...], batches: int) -> ClassificationTask:
+def _task(recipe: ClassifyRecipe, model: SwinTransformer | SimMIM, classes: tuple[str, ...], batches: int) -> Task:
     steps = recipe.trainer.epochs * math.ceil(batches / recipe.trainer.accumulate)
-    task = ClassificationTask(
-        model,
-        classes,
-        optimise=partial(optimise, recipe=recipe, total_steps=steps),
-        mixing=mixing(recipe.augment, len(classes)),
-        label_smoothing=recipe.augment.label_smoothing,
-    )
+    make_optimiser = partial(optimise, recipe=recipe, total_steps=steps)
+    task = _bare_task(recipe, model, classes, make_optimiser)
     if recipe.trainer.strategy == "fsdp" and processes(recipe.trainer) > 1:
         shard_when_ready(task, model)
     return task
+
+
+def _bare_task(
+    recipe: ClassifyRecipe, model: SwinTransformer | SimMIM, classes: tuple[str, ...], make_optimiser: Optimise
+) -> Task:
+    if isinstance(model, SimMIM):
+        return simmim.task(recipe, model, make_optimiser)
+    return ClassificationTask(
+        model,
+        classes,
+        optimise=make_optimiser,
+        mixing=mixing(recipe.augment, len(classes)),
+        label_smoothing=recipe.augment.label_smoothing,
+    )
 
 
 def _callbacks(
@@ -138,7 +149,7 @@ def _callbacks(
     decay = recipe.trainer.ema_decay
     return [
         Start(folder, dump_recipe(recipe), start.remarks, describe_data(training, validation), say),
-        BestWeights(folder),
+        BestWeights(folder) if recipe.task == "classify" else simmim.BestReconstructions(folder, recipe, validation),
         *([Ema(decay=decay)] if decay is not None else []),
         EpochRows(folder, say),
         SkippedFiles(folder, dict.fromkeys(training.skipped + validation.skipped)),
@@ -148,10 +159,12 @@ def _callbacks(
 
 
 def describe_data(training: ImageSource, validation: ImageSource) -> str:
-    """The beginning of the log: classes and images."""
-    classes = training.classes
+    """The beginning of the log: classes, if there are any, and images."""
+    classes, images = training.classes, f"{len(training)} + {len(validation)} images"
+    if not classes:
+        return images
     shown = ", ".join(classes[:SHOWN_CLASSES]) + (", ..." if len(classes) > SHOWN_CLASSES else "")
-    return f"{len(classes)} classes ({shown}), {len(training)} + {len(validation)} images"
+    return f"{len(classes)} classes ({shown}), {images}"
 
 
 def _trainer(recipe: ClassifyRecipe, folder: RunFolder, callbacks: list[Callback], images: int) -> L.Trainer:
@@ -213,7 +226,7 @@ def _loaders(
 
 def _fit(
     trainer: L.Trainer,
-    task: ClassificationTask,
+    task: Task,
     loaders: tuple[Loader, Loader],
     resumable: Resumable,
     folder: RunFolder,

@@ -24,7 +24,7 @@ from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Optimizer
 
-from swinv2.model import SwinTransformer
+from swinv2.model import SimMIM, SwinTransformer
 from swinv2.model.block import SwinBlock
 from swinv2.train.options import TrainerOptions
 
@@ -114,7 +114,7 @@ def shard_when_ready(task: LightningModule, model: nn.Module) -> None:
     task.configure_model = configure_model  # type: ignore[method-assign]
 
 
-def whole(model: SwinTransformer) -> SwinTransformer:
+def whole(model: SwinTransformer | SimMIM) -> SwinTransformer | SimMIM:
     """The model itself, or, of one divided among processes, a copy with all weights, on the CPU of the first.
 
     Every process must call it.
@@ -123,7 +123,7 @@ def whole(model: SwinTransformer) -> SwinTransformer:
         return model
     weights = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
     with torch.device("meta"):
-        copy = SwinTransformer(model.config)
+        copy = SimMIM(model.config) if isinstance(model, SimMIM) else SwinTransformer(model.config)
     copy.info = model.info
     if weights:
         copy.load_state_dict(weights, assign=True)
