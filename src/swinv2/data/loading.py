@@ -8,7 +8,7 @@ import time
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -191,10 +191,12 @@ class Loader(DataLoader[Any]):
         return {
             "epoch": self.sampler.epoch + finished,
             "batches": 0 if finished else self.handed_out,
-            **self._data(),
+            **self.data,
         }
 
-    def _data(self) -> dict[str, Any]:
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        """By which a checkpoint knows its data: how many images, and a hash of their labels."""
         labels = array("q", self.dataset.samples.source.labels)
         return {"images": len(labels), "labels": hashlib.blake2b(labels.tobytes(), digest_size=8).hexdigest()}
 
@@ -204,11 +206,11 @@ class Loader(DataLoader[Any]):
         Raises:
             ValueError: It was taken on other data.
         """
-        now = self._data()
-        if now != {name: state[name] for name in now}:
+        if any(state[name] != value for name, value in self.data.items()):
             raise ValueError(
-                f"the data have {now['images']} training images, but the checkpoint was made with {state['images']}, "
-                "or their labels differ: resume with the same data, or start a new run from its best.safetensors."
+                f"the data have {self.data['images']} training images, but the checkpoint was made with "
+                f"{state['images']}, or their labels differ: resume with the same data, or start a new run from its "
+                "best.safetensors."
             )
         self.sampler.set_epoch(state["epoch"])
         self.handed_out = self.resume_at = state["batches"]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from swinv2.config import did_you_mean
+from swinv2.model.block import SwinBlock
 from swinv2.model.stages import SwinStages
-from swinv2.ops import BACKENDS
+from swinv2.ops.dispatch import BACKENDS
 from swinv2.train.options import AttentionOptions, CheckpointingOptions
 
 
@@ -26,5 +27,5 @@ def economise(model: SwinStages, checkpointing: CheckpointingOptions, attention:
     model.set_attention_backend(attention.backend, stages=attention.stages)
     for number, stage in enumerate(model.stages):
         within = checkpointing.stages is None or number < checkpointing.stages
-        for index, block in enumerate(stage.blocks):
+        for index, block in enumerate(module for module in stage.modules() if isinstance(module, SwinBlock)):
             block.checkpointing = within and checkpointing.every > 0 and index % checkpointing.every == 0

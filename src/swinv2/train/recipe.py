@@ -25,6 +25,8 @@ CHANGEABLE_ON_RESUME = (
     "trainer.max_minutes",
     "trainer.accelerator",
     "trainer.devices",
+    "trainer.nodes",
+    "trainer.save_every",
     "data.path",
     "data.workers",
     "data.strict",
@@ -77,9 +79,9 @@ def _checked(path: Path) -> dict[str, Any]:
     known = {BASE: None, **_names(ClassifyRecipe())}
     for key, value in (content or {}).items():
         _check_key(path, key, known)
-        within = known[key]
+        within = [f"{key}.{each}" for each in known[key] or ()]
         for name in value if within and isinstance(value, dict) else ():
-            _check_key(path, f"{key}.{name}", [f"{key}.{each}" for each in within])
+            _check_key(path, f"{key}.{name}", within)
     return content or {}
 
 

@@ -43,11 +43,13 @@ class Sharded(ModelParallelStrategy):
         super().save_checkpoint(checkpoint, fresh)
         self.barrier()
         if _first():
-            old = link.resolve()
+            old = link.resolve() if link.is_symlink() else None
+            fresh.chmod(link.parent.stat().st_mode & 0o777)
             aside = fresh.with_suffix(".link")
             aside.symlink_to(fresh.name)
             os.replace(aside, link)
-            shutil.rmtree(old, ignore_errors=True)
+            if old is not None:
+                shutil.rmtree(old)
 
 
 def _first() -> bool:
