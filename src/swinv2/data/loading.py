@@ -185,33 +185,19 @@ class Loader(DataLoader[Any]):
         """Begin to measure anew."""
         self.waited, self.worked, self.images = 0.0, 0.0, 0
 
-    def state_dict(self) -> dict[str, Any]:
-        """The epoch, the batches of it that are done (a whole epoch is the next one's start), and what the data are."""
-        finished = self.handed_out >= len(self)
-        return {
-            "epoch": self.sampler.epoch + finished,
-            "batches": 0 if finished else self.handed_out,
-            **self.data,
-        }
-
     @cached_property
     def data(self) -> dict[str, Any]:
-        """By which a checkpoint knows its data: how many images, and a hash of their labels."""
+        """By which the same data are known again: how many images, and a hash of their labels."""
         labels = array("q", self.dataset.samples.source.labels)
         return {"images": len(labels), "labels": hashlib.blake2b(labels.tobytes(), digest_size=8).hexdigest()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Let the next iteration go on where `state_dict` was taken.
+    def state_dict(self) -> dict[str, int]:
+        """The epoch, and the batches of it that are done; a whole epoch is the next one's start."""
+        finished = self.handed_out >= len(self)
+        return {"epoch": self.sampler.epoch + finished, "batches": 0 if finished else self.handed_out}
 
-        Raises:
-            ValueError: It was taken on other data.
-        """
-        if any(state[name] != value for name, value in self.data.items()):
-            raise ValueError(
-                f"the data have {self.data['images']} training images, but the checkpoint was made with "
-                f"{state['images']}, or their labels differ: resume with the same data, or start a new run from its "
-                "best.safetensors."
-            )
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Let the next iteration go on where `state_dict` was taken."""
         self.sampler.set_epoch(state["epoch"])
         self.handed_out = self.resume_at = state["batches"]
 

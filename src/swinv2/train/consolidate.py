@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
-from torch.distributed.checkpoint import FileSystemReader
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.state_dict_loader import load
 
 from swinv2.checkpoint import save
 from swinv2.model import SimMIM, SwinTransformer
@@ -66,7 +66,7 @@ def _weights(checkpoint: Path, details: dict[str, Any]) -> dict[str, Tensor]:
         prefix, found = "model.", details["state_dict"]
     else:
         prefix, found = WEIGHTS, _empty(checkpoint)
-        dcp.load(found, checkpoint_id=checkpoint)
+        load(found, checkpoint_id=checkpoint)
     return {name.removeprefix(prefix): tensor for name, tensor in found.items() if name.startswith(prefix)}
 
 

@@ -81,6 +81,7 @@ class Resumable(Checkpoint):
         self.started = False
         self._training = False
         self._generators: list[dict[str, Any]] = []
+        self._data: Any = None
 
     @contextmanager
     def heeding_interrupts(self) -> Iterator[None]:
@@ -105,8 +106,23 @@ class Resumable(Checkpoint):
         if multiprocessing.parent_process() is None:  # workers inherit this handler
             os.write(2, b"\nstopping as soon as all can be saved; Ctrl-C again stops at once\n")
 
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Store by what to know the data again."""
+        checkpoint["data"] = trainer.train_dataloader.data
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep it until there are data."""
+        self._data = checkpoint["data"]
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Go on with the random numbers of the checkpoint, each process with its own."""
+        """Go on with the random numbers of the checkpoint, each process with its own; refuse other data."""
+        now = trainer.train_dataloader.data
+        if self._data not in (None, now):
+            raise ValueError(
+                f"the data have {now['images']} training images, but the checkpoint was made with "
+                f"{self._data['images']}, or their labels differ: resume with the same data, or start a new run from "
+                "its best.safetensors."
+            )
         self._training = True
         if len(self._generators) == trainer.world_size:
             restore_generators(self._generators[trainer.global_rank])
