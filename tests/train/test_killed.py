@@ -24,7 +24,7 @@ from swinv2.train.recipe import dump_recipe
 Tiny = Callable[..., ClassifyRecipe]
 Train = Callable[..., int]
 KILLED = -9
-STEPS, CHECKPOINTS = 12, 9  # in the three epochs of the recipe, with a checkpoint every second step and epoch
+STEPS, CHECKPOINTS = 12, 6  # in the three epochs of the recipe, which saves every second step
 
 
 @pytest.fixture(scope="module")
