@@ -237,13 +237,6 @@ def make_loader(
         raise ValueError(
             f"{len(samples)} images do not fill a batch of {batch_size * processes}: lower the batch size."
         )
-    by_shard = shuffle and order != "images"
-    shards = samples.source.shards() if by_shard else ()
-    if by_shard and len(set(shards)) < processes:
-        raise ValueError(
-            f"{len(set(shards))} shards are fewer than the {processes} processes that train: make more and smaller "
-            "ones with python -m swinv2.data.pack, or set data.order to images."
-        )
     plan = Plan(
         length=len(samples),
         batch_size=batch_size,
@@ -253,7 +246,7 @@ def make_loader(
         rank=rank,
         processes=processes,
         order=order,
-        shards=shards,
+        shards=_shards(samples.source, processes) if shuffle and order != "images" else (),
         buffer=buffer,
     )
     return Loader(
@@ -266,3 +259,13 @@ def make_loader(
         persistent_workers=workers > 0,
         generator=torch.Generator().manual_seed(seed),
     )
+
+
+def _shards(source: ImageSource, processes: int) -> Sequence[int]:
+    shards = source.shards()
+    if len(set(shards)) < processes:
+        raise ValueError(
+            f"{len(set(shards))} shards are fewer than the {processes} processes that train: make more and smaller "
+            "ones with python -m swinv2.data.pack, or set data.order to images."
+        )
+    return shards

@@ -53,7 +53,9 @@ def train(recipe: ClassifyRecipe, out: Path, *, resume: bool = False, say: Say =
         say: Receives a line of what is trained on, and one an epoch.
 
     Raises:
-        ValueError: The recipe, the data or the folder cannot be used; the message says why.
+        ValueError: The recipe, the data or the folder cannot be used, or (`Diverged`) the loss or the weights are not
+            finite; the message says why, and what to do.
+        OSError: A file cannot be written, or (ConnectionError) another process of the training has ended.
         KeyboardInterrupt: Ctrl-C; the folder is complete, and the message says how to go on.
     """
     folder = RunFolder(out)
