@@ -72,6 +72,8 @@ def train(recipe: ClassifyRecipe, out: Path, *, resume: bool = False, say: Say =
             trainer = _trainer(recipe, folder, [*callbacks, resumable], len(training))
             loaders = _loaders(recipe, training, validation, trainer)
             task = _task(recipe, start.model, training.classes, len(loaders[0]))
+            if last is None:
+                folder.create(dump_recipe(recipe))  # before anything else is in the folder: without it, none resumes
             _fit(trainer, task, loaders, resumable, folder, last is not None)
     except BaseException as error:
         if not (resume or resumable.started):
