@@ -1,151 +1,218 @@
-"""Images per second of SwinV2-T beside timm, torchvision and transformers, in one process, round by round.
+"""SwinV2-T beside timm, transformers and torchvision: images a second and peak memory, inference and training.
 
-    python benchmarks/compare.py [--rounds 11] [--threads N] [--out benchmarks/results]
+    python benchmarks/compare.py [--device cuda] [--rows 'w8.*fp32'] [--rounds 11] [--seconds 120] [--out FOLDER]
 
-Each round times every library once, in an order that rotates, and a fixed matrix product before and after; a round in
-which that product is more than 15% slower than its median was disturbed and is dropped. Reported are medians and the
-ratio to the fastest peer. Every model has random weights: the same work, whatever they are. bf16 means a model cast to
-bfloat16.
+In each row all libraries run in one process with the same weights, threads and allocator, eager or all of them under
+torch.compile in its default mode, in interleaved rounds (`swinv2.benchmark.timing`). Peak memory is measured eagerly in
+a fresh process for each library (`swinv2.benchmark.memory`). A row is kept as soon as it is measured; a later run
+replaces the rows that it measures again. --draw only writes table and chart from the rows that are kept.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
-import os
-import platform
 import re
-import statistics
-import time
+import subprocess
+import sys
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import asdict, dataclass
+from typing import Any
 
-import timm
 import torch
-import torchvision
-import transformers
-from torch import Tensor, nn
+from common import CASES, DROP_PATH, PEERS, Case, Store, can_draw, parse
+from torch import nn
 
-import swinv2
+from swinv2.benchmark.contenders import WORK, Call, images, memory
+from swinv2.benchmark.machine import DTYPES
+from swinv2.benchmark.peers import build_peer
+from swinv2.benchmark.report import machine_lines, markdown, mebibytes, number
+from swinv2.benchmark.timing import interleave, one_line
 
-CASES = [(8, 256, 8), (16, 256, 4), (24, 384, 2)]  # window, image size, batch
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
-
-class Logits(nn.Module):
-    """A transformers classifier that returns its logits."""
-
-    def __init__(self, window: int, size: int) -> None:
-        super().__init__()
-        config = transformers.Swinv2Config(
-            image_size=size,
-            window_size=window,
-            embed_dim=96,
-            depths=[2, 2, 6, 2],
-            num_heads=[3, 6, 12, 24],
-            num_labels=1000,
-        )
-        self.model = transformers.Swinv2ForImageClassification(config)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.model(pixel_values=x).logits
+NAMES = ("swinv2", *PEERS)
 
 
-def models(window: int, size: int) -> dict[str, nn.Module]:
-    built = {
-        "swinv2": swinv2.create_model("swinv2_tiny", window_size=window, image_size=size),
-        "timm": timm.create_model("swinv2_tiny_window8_256", window_size=window, img_size=size),
-        "transformers": Logits(window, size),
-    }
-    if window == 8:  # the only window that torchvision has
-        built["torchvision"] = torchvision.models.swin_v2_t()
-    return built
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    work: str
+    case: Case
+    dtype: str
+    compiled: bool
+
+    def __str__(self) -> str:
+        autocast = " autocast" if self.work == "training" and self.dtype != "fp32" else ""
+        return f"{self.work} {self.case} {self.dtype}{autocast} {'compiled' if self.compiled else 'eager'}"
+
+    @property
+    def contenders(self) -> tuple[str, ...]:
+        """Torchvision has window 8 only where no map is smaller."""
+        return NAMES if self.case.window == 8 else NAMES[:-1]
+
+    def call(self, contender: str, device: torch.device) -> Call:
+        """What is timed of a library."""
+        size = (self.case.image_size,) * 2
+        x = images(self.case.batch, 3, size, device)
+        own = self.case.build(DROP_PATH if self.work == "training" else 0.0)
+        model: nn.Module = own if contender == "swinv2" else build_peer(contender, own, size)
+        return WORK[self.work](model, x, DTYPES[self.dtype], self.compiled)
 
 
-def seconds(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
+ROWS = [
+    *(
+        Row("inference", case, dtype, compiled)
+        for case in CASES
+        for dtype in ("fp32", "bf16")
+        for compiled in (False, True)
+    ),
+    *(Row("training", case, "bf16", compiled) for case in (CASES[0], CASES[2]) for compiled in (False, True)),
+]
 
 
-def compare(window: int, size: int, batch: int, dtype: str, rounds: int) -> dict[str, object]:
-    """Median images per second of each library, and what became of the rounds."""
-    contenders = {name: model.eval().to(DTYPES[dtype]) for name, model in models(window, size).items()}
-    x = torch.randn(batch, 3, size, size).to(DTYPES[dtype])
-    square = torch.randn(1024, 1024)
-    order = list(contenders)
-    times: dict[str, list[float]] = {name: [] for name in order}
-    probes = []
-    with torch.inference_mode():
-        for name in order * 2:
-            contenders[name](x)
-        for _ in range(rounds):
-            probe = seconds(lambda: square @ square)
-            for name in order:
-                times[name].append(seconds(lambda model=contenders[name]: model(x)))
-            probes.append(max(probe, seconds(lambda: square @ square)))
-            order = order[1:] + order[:1]
-    limit = 1.15 * statistics.median(probes)
-    kept = [i for i, probe in enumerate(probes) if probe <= limit]
-    rates = {name: batch / statistics.median(values[i] for i in kept) for name, values in times.items()}
-    fastest = max((rate, name) for name, rate in rates.items() if name != "swinv2")
+def measure(row: Row, options: argparse.Namespace) -> dict[str, Any]:
+    """Images a second of each library, its peak memory, and what failed."""
+    calls: dict[str, Call] = {}
+    errors: dict[str, str] = {}
+    for name in row.contenders:
+        attempt(name, errors, lambda name=name: calls.update({name: row.call(name, options.device)}))
+    timing = interleave(calls, options.device, rounds=options.rounds, seconds=options.seconds)
+    calls.clear()
+    torch._dynamo.reset()
+    gc.collect()
+    used: dict[str, dict[str, int | None]] = {}
+    if not (row.compiled or options.no_memory):
+        for name in timing.seconds:
+            attempt(name, errors, lambda name=name: used.update({name: fresh_memory(row, name, options)}))
+    rates = {name: row.case.batch / seconds for name, seconds in timing.seconds.items()}
+    peers = {name: rate for name, rate in rates.items() if name != "swinv2"}
     return {
-        "window": window,
-        "image_size": size,
-        "batch": batch,
-        "dtype": dtype,
-        "images_per_second": {name: round(rate, 2) for name, rate in rates.items()},
-        "fastest_peer": fastest[1],
-        "ratio": round(rates["swinv2"] / fastest[0], 3),
-        "rounds": rounds,
-        "disturbed": rounds - len(kept),
+        "work": row.work,
+        **asdict(row.case),
+        "dtype": row.dtype,
+        "compiled": row.compiled,
+        "images_per_second": rates,
+        "spread": timing.spread,
+        "fastest_peer": max(peers, key=lambda name: peers[name], default=None),
+        "ratio": rates["swinv2"] / max(peers.values()) if peers and "swinv2" in rates else None,
+        "memory": used,
+        "rounds": timing.rounds,
+        "disturbed": timing.disturbed,
+        "errors": {**errors, **timing.errors},
     }
 
 
-def machine() -> dict[str, object]:
-    cpuinfo = Path("/proc/cpuinfo")
-    model = re.search(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else None
-    return {
-        "processor": model[1] if model else platform.processor(),
-        "threads": torch.get_num_threads(),
-        "malloc": {name: value for name, value in os.environ.items() if name.startswith("MALLOC_")},
-        "versions": {
-            library.__name__: library.__version__ for library in (torch, timm, torchvision, transformers, swinv2)
-        },
-    }
+def attempt(name: str, errors: dict[str, str], do: Callable[[], object]) -> None:
+    """Do it, or note why a contender could not."""
+    try:
+        do()
+    except Exception as error:  # whatever a library raises, it is one contender of several
+        errors[name] = one_line(error)
 
 
-def table(rows: list[dict[str, object]]) -> str:
-    names = ["swinv2", "timm", "transformers", "torchvision"]
-    lines = [
-        "| SwinV2-T, eager inference | " + " | ".join(names) + " | swinv2 over the fastest peer |",
-        "|---|" + "---:|" * (len(names) + 1),
+def fresh_memory(row: Row, contender: str, options: argparse.Namespace) -> dict[str, int | None]:
+    """Peak memory of a contender in a process of its own."""
+    command = [sys.executable, __file__, "--memory-of", str(row), "--contender", contender]
+    command += ["--device", str(options.device), "--threads", str(options.threads)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"memory: {(done.stderr.strip().splitlines() or ['killed'])[-1]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def print_memory(row: Row, contender: str, device: torch.device) -> None:
+    """What `fresh_memory` reads."""
+    call = row.call(contender, device)
+    gc.collect()
+    used = memory(row.work, call, device)
+    print(json.dumps({"peak_bytes": used.peak, "resident_bytes": used.resident}))
+
+
+def report(store: Store) -> str:
+    """The rows as Markdown."""
+    rows = list(store.rows.values())
+    sections = ["# SwinV2-T beside other libraries", machine_lines(store.machine)]
+    sections += [
+        "Images a second, medians of interleaved rounds; the ratio is that of swinv2 to the fastest peer.",
+        speed(rows),
     ]
-    for row in rows:
-        rates = [f"{row['images_per_second'].get(name, '-')}" for name in names]
-        case = f"w{row['window']}, {row['image_size']} px, batch {row['batch']}, {row['dtype']}"
-        lines.append(f"| {case} | {' | '.join(rates)} | {row['ratio']:.2f}x |")
-    return "\n".join(lines)
+    if any(row["memory"] for row in rows):
+        sections += [
+            "Peak memory in MiB above the loaded model, of a first forward pass or a second training step in a fresh "
+            "process, eager: in PyTorch's allocator, and in brackets what the system counts.",
+            memory_table(rows),
+        ]
+    failed = [f"- {row['name']}, {name}: {error}" for row in rows for name, error in row["errors"].items()]
+    return "\n\n".join(sections + (["Failed:", "\n".join(failed)] if failed else []))
+
+
+def speed(rows: list[dict[str, Any]]) -> str:
+    def cells(row: dict[str, Any]) -> list[str]:
+        rates = [number(row["images_per_second"].get(name)) for name in NAMES]
+        ratio = "-" if row["ratio"] is None else f"{row['ratio']:.2f}x"
+        return [row["name"], *rates, ratio, f"{row['disturbed']} of {row['rounds']}"]
+
+    return markdown(["", *NAMES, "ratio", "disturbed rounds"], map(cells, rows))
+
+
+def memory_table(rows: list[dict[str, Any]]) -> str:
+    def cells(row: dict[str, Any]) -> list[str]:
+        used = row["memory"]
+        shown = [
+            f"{mebibytes(used[name]['peak_bytes'])} ({mebibytes(used[name]['resident_bytes'])})"
+            if name in used
+            else "-"
+            for name in NAMES
+        ]
+        peers = [each["peak_bytes"] for name, each in used.items() if name != "swinv2"]
+        share = f"{used['swinv2']['peak_bytes'] / min(peers):.2f}x" if peers and "swinv2" in used else "-"
+        return [row["name"], *shown, share]
+
+    return markdown(["", *NAMES, "of the least of a peer"], (cells(row) for row in rows if row["memory"]))
+
+
+def draw(store: Store) -> None:
+    """Bars of the speed, in units of the fastest peer."""
+    from swinv2.benchmark.chart import bar_chart, save
+
+    groups = []
+    for row in store.rows.values():
+        rates = row["images_per_second"]
+        best = rates.get(row["fastest_peer"])
+        if best:
+            bars = {name: (rates[name] / best, f"{number(rates[name])}/s, {rates[name] / best:.2f}x") for name in rates}
+            groups.append((row["name"], bars))
+    if groups:
+        title = f"SwinV2-T: {store.machine['processor']}, {store.machine['threads']} threads"
+        title = store.machine["device"] if store.machine["device"] != "cpu" else title
+        save(bar_chart(groups, title, "images/s over the fastest peer's", line=1.0), store.path.with_suffix(".png"))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
-    rows = []
-    for window, size, batch in CASES:
-        for dtype in DTYPES:
-            rows.append(compare(window, size, batch, dtype, options.rounds))
-            print(json.dumps(rows[-1]), flush=True)
-    options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / f"compare-{platform.machine()}-{options.threads}threads.json"
-    path.write_text(json.dumps({"machine": machine(), "results": rows}, indent=2) + "\n")
-    path.with_suffix(".md").write_text(table(rows) + "\n")
-    print(f"\n{table(rows)}\n\nwrote {path} and {path.with_suffix('.md').name}")
+    parser.add_argument("--no-memory", action="store_true", help="leave out peak memory")
+    parser.add_argument("--no-compile", action="store_true", help="leave out torch.compile")
+    parser.add_argument("--draw", action="store_true", help="measure nothing")
+    parser.add_argument("--memory-of", help=argparse.SUPPRESS)
+    parser.add_argument("--contender", help=argparse.SUPPRESS)
+    options = parse(parser)
+    if options.memory_of:
+        (row,) = (row for row in ROWS if str(row) == options.memory_of)
+        return print_memory(row, options.contender, options.device)
+    store = Store("compare", options)
+    chosen = [row for row in ROWS if re.search(options.rows, str(row)) and not (row.compiled and options.no_compile)]
+    for row in [] if options.draw else chosen:
+        print(f"{row} ...", file=sys.stderr, flush=True)
+        measured = measure(row, options)
+        store.add(str(row), measured)
+        print(json.dumps(store.rows[str(row)]), flush=True)
+    order = {str(row): place for place, row in enumerate(ROWS)}
+    store.rows = dict(sorted(store.rows.items(), key=lambda item: order.get(item[0], len(order))))
+    store.write(report(store))
+    if can_draw():
+        draw(store)
+    return None
 
 
 if __name__ == "__main__":

@@ -29,7 +29,8 @@ MAY = {
     "train": BASE | {"ops", "model", "checkpoint", "data", "tasks"},
     "export": BASE | {"ops", "model", "checkpoint"},
     "integrations": BASE | {"ops", "model", "checkpoint"},
-    "cli": BASE | {"ops", "model", "checkpoint", "data", "tasks", "train", "export"},
+    "benchmark": BASE | {"ops", "model", "checkpoint"},
+    "cli": BASE | {"ops", "model", "checkpoint", "data", "tasks", "train", "export", "benchmark"},
     "__init__": BASE | {"ops", "model", "checkpoint"},
     "__main__": {"cli"},
 }

@@ -162,29 +162,25 @@ def window_groups(axes: tuple[AxisLayout, ...]) -> Iterator[Group]:
         yield Group(tuple((first, stop) for first, stop, _ in runs), tuple(end for _, _, end in runs))
 
 
-def group_mask(axes: tuple[AxisLayout, ...], group: Group, device: torch.device | None = None) -> Tensor | None:
-    """Which query may attend to which key in a group's windows, bool ``[N, N]``; None where all may.
+def group_mask(
+    axes: tuple[AxisLayout, ...], group: Group, device: torch.device | None = None, queries: slice | None = None
+) -> Tensor | None:
+    """Which query may attend to which key in a group's windows, bool ``[Q, N]``; None where all may.
 
-    A padded query sees everything: its result is dropped, and a row without any key would give NaN.
+    The queries are those of the slice of a window's tokens, all without it. A padded query sees everything: its result
+    is dropped, and a row without any key would give NaN.
     """
     if all(end is None for end in group.from_end):
         return None
-    visible = torch.ones(1, 1, dtype=torch.bool, device=device)
-    real = torch.ones(1, dtype=torch.bool, device=device)
-    for axis, end in zip(axes, group.from_end, strict=True):
-        if end is None:
-            tags = torch.full((axis.window,), ORDINARY, device=device)
-        else:
-            tags = axis.tags(end, device)
-        visible = _kronecker(visible, (tags[:, None] == tags) & (tags != PADDING))
-        real = _kronecker(real[:, None], (tags != PADDING)[:, None])[:, 0]
-    return visible | ~real[:, None]
-
-
-def _kronecker(left: Tensor, right: Tensor) -> Tensor:
-    """Combine two boolean matrices over the product of their rows and of their columns."""
-    rows, columns = left.shape[0] * right.shape[0], left.shape[1] * right.shape[1]
-    return (left[:, None, :, None] & right[None, :, None, :]).reshape(rows, columns)
+    region = torch.zeros((), dtype=torch.long, device=device)
+    padded = torch.zeros((), dtype=torch.bool, device=device)
+    for i, (axis, end) in enumerate(zip(axes, group.from_end, strict=True)):
+        tags = torch.full((axis.window,), ORDINARY, device=device) if end is None else axis.tags(end, device)
+        tags = stand(tags, (i,), len(axes))
+        region, padded = region * 3 + tags, padded | (tags == PADDING)
+    region, padded = region.flatten(), padded.flatten()
+    queries = slice(None) if queries is None else queries
+    return ((region[queries, None] == region) & ~padded) | padded[queries, None]
 
 
 def window_order(axes: tuple[AxisLayout, ...], batch: int, device: torch.device | None = None) -> Tensor:

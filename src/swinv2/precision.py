@@ -17,3 +17,13 @@ def without_autocast(device: torch.device) -> AbstractContextManager[object]:
     if torch.amp.is_autocast_available(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def is_emulated(device: str, dtype: torch.dtype) -> bool:
+    """Whether a device computes products of a half-precision dtype many times slower than those of fp32."""
+    if device != "cpu":
+        return False
+    if dtype is torch.bfloat16:
+        return not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return dtype is torch.float16 and not torch.ops.mkldnn._is_mkldnn_fp16_supported()

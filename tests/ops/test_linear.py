@@ -10,15 +10,16 @@ from swinv2.ops.linear import linear, onednn_serves
 def operands(dtype, shape=(2, 5, 7, 24)):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(shape, generator=generator)
-    weight, bias = torch.randn(40, 24, generator=generator), torch.randn(40, generator=generator)
+    weight, bias = torch.randn(40, shape[-1], generator=generator), torch.randn(40, generator=generator)
     return tuple(tensor.to(dtype) for tensor in (x, weight, bias))
 
 
 @pytest.mark.parametrize("gelu", [False, True])
 @pytest.mark.parametrize("with_bias", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64, torch.float16])
-def test_no_less_accurate_than_pytorchs(dtype, with_bias, gelu):
-    x, weight, bias = operands(dtype)
+@pytest.mark.parametrize("features", [24, 192, 768])
+def test_no_less_accurate_than_pytorchs(features, dtype, with_bias, gelu):
+    x, weight, bias = operands(dtype, (2, 5, 7, features))
     bias = bias if with_bias else None
     activate = F.gelu if gelu else lambda y: y
     exact = activate(F.linear(x.double(), weight.double(), None if bias is None else bias.double()))
@@ -71,3 +72,33 @@ def test_what_others_put_around_a_layer_is_seen(randomise):
 def test_gradients_are_those_of_pytorch():
     x, weight, bias = (tensor.requires_grad_() for tensor in operands(torch.float64))
     assert torch.autograd.gradcheck(lambda *a: linear(*a, True), (x[:1, :1, :2], weight, bias))
+
+
+@pytest.mark.parametrize("emulated", [False, True])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_gradients_under_autocast(dtype, emulated, monkeypatch):
+    """Where half precision is slow the layer computes in fp32: no less accurate than PyTorch's, and the same dtypes."""
+    monkeypatch.setattr("swinv2.ops.linear.is_emulated", lambda device, dtype: emulated and dtype.itemsize == 2)
+    x, weight, bias = (tensor.requires_grad_() for tensor in operands(torch.float32, (6, 48)))
+    upstream = torch.randn(6, 40, generator=torch.Generator().manual_seed(1))
+    exact = torch.autograd.grad(
+        F.gelu(F.linear(x.double(), weight.double(), bias.double())), (x, weight, bias), upstream.double()
+    )
+    with torch.autocast("cpu", dtype):
+        outputs = [linear(x, weight, bias, gelu=True), F.gelu(F.linear(x, weight, bias))]
+    assert outputs[0].dtype == outputs[1].dtype == dtype
+    ours, plain = (torch.autograd.grad(y, (x, weight, bias), upstream.to(dtype)) for y in outputs)
+    for got, theirs, want in zip(ours, plain, exact, strict=True):
+        assert got.dtype == torch.float32
+        errors = [float((g - want).norm() / want.norm()) for g in (got, theirs)]
+        assert errors[0] <= 1.1 * errors[1]
+
+
+def test_half_precision_without_hardware_is_multiplied_in_fp32(monkeypatch):
+    monkeypatch.setattr("swinv2.ops.linear.is_emulated", lambda device, dtype: dtype == torch.bfloat16)
+    x, weight, bias = operands(torch.bfloat16)
+    want = F.gelu(F.linear(x.float(), weight.float(), bias.float())).bfloat16()
+    with torch.no_grad():
+        assert torch.equal(linear(x, weight, bias, gelu=True), want)
+    compiled = torch.compile(linear, fullgraph=True, backend="aot_eager")
+    assert torch.allclose(compiled(x, weight, bias, True).float(), want.float(), rtol=1e-2)

@@ -76,9 +76,11 @@ def run(attention, qkv, bias, scale, grad, window, shift):
     return dict(zip(("out", "qkv", "bias", "scale"), (out.detach(), *grads), strict=False))
 
 
-def check(backend, grid, window, shift, cosine, dtype, device="cpu", **shape):
+def check(backend, grid, window, shift, cosine, dtype, device="cpu", budget_mb=None, **shape):
     qkv, bias, scale, grad = make_inputs(grid, window, cosine, dtype, device, **shape)
-    got = run(lambda *a: window_attention(*a, backend=backend), qkv, bias, scale, grad, window, shift)
+    got = run(
+        lambda *a: window_attention(*a, backend=backend, budget_mb=budget_mb), qkv, bias, scale, grad, window, shift
+    )
     wide = [None if x is None else x.double() for x in (qkv, bias, scale, grad)]
     want = run(reference_attention, *wide, window, shift)
     assert got["out"].dtype == got["qkv"].dtype == dtype
@@ -203,10 +205,12 @@ def test_an_empty_batch_gives_an_empty_result(backend, device):
     assert bias.grad.abs().max() == 0  # a gradient, if of nothing: DDP waits for one
 
 
-def test_chunks_change_nothing(monkeypatch):
-    for budget in (sequential.FORWARD_BYTES, sequential.BACKWARD_BYTES):
-        monkeypatch.setitem(budget, "cpu", 1)
-    check("sequential", (10, 7), (4, 3), (2, 1), True, torch.float64)
+@pytest.mark.parametrize("budget_mb", [1e-6, 2e-3, 8e-3, 0.03])
+@pytest.mark.parametrize("cosine", [True, False], ids=["cosine", "dot"])
+@pytest.mark.parametrize(("grid", "window", "shift"), CASES[3:])
+def test_pieces_change_nothing(grid, window, shift, cosine, budget_mb):
+    """Down to a row of queries of one head; 10 x 11 tokens at window 10 x 8 have all kinds of cuts here."""
+    check("sequential", grid, window, shift, cosine, torch.float64, heads=3, budget_mb=budget_mb)
 
 
 @pytest.mark.parametrize("backend", EVERY)
@@ -277,14 +281,12 @@ class Largest(TorchDispatchMode):
         return out
 
 
-def test_sequential_holds_one_chunk_of_scores(monkeypatch):
-    """w16 on a 128 x 128 map: 64 windows x 256 x 256 fp32 scores would be 16.8 MB a head; a chunk here is 1 MiB."""
-    for budget in (sequential.FORWARD_BYTES, sequential.BACKWARD_BYTES):
-        monkeypatch.setitem(budget, "cpu", 2**20)
+def test_sequential_holds_one_piece_of_scores():
+    """w16 on a 128 x 128 map: 64 windows x 256 x 256 fp32 scores would be 16.8 MB a head; a piece here is 1 MiB."""
     qkv, bias, scale, grad = make_inputs((128, 128), (16, 16), True, torch.float32, batch=1, heads=1, head_dim=4)
     with Largest() as largest:  # the plain functions: a dispatch mode does not see inside an operator
-        sequential.forward(qkv, bias, [16, 16], [8, 8], scale)
-        sequential.backward(grad, qkv, bias, [16, 16], [8, 8], scale)
+        sequential.forward(qkv, bias, [16, 16], [8, 8], scale, 3 * 2**20)
+        sequential.backward(grad, qkv, bias, [16, 16], [8, 8], scale, 6 * 2**20)
     assert 2**18 <= largest.bytes <= 2 * 2**20
 
 

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from shutil import rmtree
 from typing import Any
 
 import pytest
@@ -94,11 +93,7 @@ def assert_survives(start: Train, recipe: ClassifyRecipe, root: Path, deaths: li
         out = f"run{number}"
         status = start(recipe, out, at)
         assert status in ((0, KILLED) if at[0] == "seconds" else (KILLED,)), at
-        if RunFolder(root / out).config.exists():
-            assert start(recipe, out, resume=True) == 0, at
-        else:  # it died before it began
-            rmtree(root / out, ignore_errors=True)
-            assert start(recipe, out) == 0, at
+        assert start(recipe, out, resume=(root / out).exists()) == 0, at
         folder = RunFolder(root / out)
         ours = everything(folder)
         assert ours.keys() == expected.keys()

@@ -35,13 +35,22 @@ def test_attention_by_stage(model: SwinTransformer, stages: tuple[int, ...] | No
     assert backends == [{"sequential" if stage in chosen else "auto"} for stage in range(4)]
 
 
+@pytest.mark.parametrize("backend", ["sequential", "auto"])
+def test_a_budget_of_a_stage(model: SwinTransformer, backend: str) -> None:
+    economise(model, CheckpointingOptions(), AttentionOptions(backend=backend, stages=(1,), budget_mb=0.5))
+    budgets = [{block.attention.body.budget_mb for block in stage.blocks} for stage in model.stages]
+    assert budgets == [{None}, {0.5}, {None}, {None}]
+
+
 @pytest.mark.parametrize(
     ("attention", "words"),
     [
-        (AttentionOptions(backend="sequental"), "'sequental' does not exist .*nearest is 'sequential'"),
-        (AttentionOptions(stages=(0, 4)), "stages has 4, but the model has stages 0 to 3"),
+        (AttentionOptions(backend="sequental"), "no attention backend 'sequental' .*nearest is 'sequential'"),
+        (AttentionOptions(stages=(0, 4)), "no stage 4: this model has stages 0 to 3"),
+        (AttentionOptions(backend="sdpa", budget_mb=64), "'sdpa' keeps to no budget of memory"),
+        (AttentionOptions(budget_mb=0), "budget_mb is 0, but must be a positive number"),
     ],
 )
-def test_what_does_not_exist_is_named(model: SwinTransformer, attention: AttentionOptions, words: str) -> None:
+def test_what_cannot_run_is_named(model: SwinTransformer, attention: AttentionOptions, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         economise(model, CheckpointingOptions(), attention)

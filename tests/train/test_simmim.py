@@ -32,7 +32,8 @@ from swinv2.train.simmim import draw_reconstructions, initial, masking, pixels, 
 Make = Callable[..., ClassifyRecipe]
 
 
-RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("simmim_*.yaml"))
+RECIPE = Path(__file__).parents[2] / "recipes" / "simmim_nano.yaml"
+"""That of this repository's own; test_published.py has the others."""
 
 
 def quiet(line: str) -> None:
@@ -217,10 +218,9 @@ def test_the_recipe_survives_its_file(pretraining: Make, tmp_path: Path) -> None
     assert load_recipe(tmp_path / "recipe.yaml") == recipe
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_every_recipe_of_the_repository_can_be_built(path: Path) -> None:
+def test_the_recipe_of_the_repository_can_be_built() -> None:
     """Model, transforms, masks and optimiser: one step on one made-up image."""
-    start = initial(load_recipe(path))
+    start = initial(load_recipe(RECIPE))
     recipe, model = start.recipe, start.model
     photo = Image.new("RGB", (50, 40))
     transforms = (train_transform(recipe.augment, recipe.input), eval_transform(recipe.input))

@@ -109,14 +109,32 @@ def test_two_processes_leave_the_weights_of_one(
 def test_two_processes_resume_where_they_were(
     steady: Callable[..., ClassifyRecipe], tmp_path: Path, strategy: str
 ) -> None:
-    whole = run(steady(strategy=strategy), tmp_path / "whole")
-    run(steady(strategy=strategy), tmp_path / "run", "--trainer.epochs", "1")
-    resumed = run(
-        steady(strategy=strategy), tmp_path / "run", "--resume", str(tmp_path / "run"), "--trainer.epochs", "2"
-    )
-    first, second = last_weights(whole), last_weights(resumed)
-    assert all(first[name].shape == second[name].shape for name in first)
-    assert [row["step"] for row in resumed.rows] == [4, 8]
+    """One epoch and then another leave what two epochs do."""
+    recipe = steady(strategy=strategy)
+    constant = replace(recipe, schedule=replace(recipe.schedule, kind="constant"))
+    whole = run(constant, tmp_path / "whole")
+    run(constant, tmp_path / "run", "--trainer.epochs", "1")
+    resumed = run(constant, tmp_path / "run", "--resume", str(tmp_path / "run"), "--trainer.epochs", "2")
+    assert furthest(resumed, whole) < 1e-6
+    columns = ("step", "lr", "val_loss", "val_top1")
+    assert [[row[c] for c in columns] for row in resumed.rows] == [[row[c] for c in columns] for row in whole.rows]
+
+
+@pytest.mark.slow
+def test_unreadable_files_of_all_processes_are_listed_and_the_rest_told_once(
+    steady: Callable[..., ClassifyRecipe], photos: Path, tmp_path: Path
+) -> None:
+    broken = [photos / "cat" / f"broken{number}.png" for number in range(8)]  # 40 to train on: no step is left out
+    for path in broken:
+        path.write_bytes(b"")
+    process = launch(steady(strategy="ddp", epochs=1), tmp_path / "run")
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, output
+    lines = RunFolder(tmp_path / "run").skipped.read_text().splitlines()
+    assert sorted(line.split(":")[0] for line in lines) == [str(path) for path in broken]
+    again = launch(steady(), tmp_path / "run", "--resume", str(tmp_path / "run"), "--trainer.epochs", "2")
+    output, _ = again.communicate(timeout=200)
+    assert output.count("after the last epoch") == 1, output
 
 
 @pytest.mark.slow
@@ -205,6 +223,13 @@ def test_bytes_of_the_optimiser_in_each_process(
         assert first + second == pytest.approx(2 * weights + 2 * counts, rel=0.01)
         assert first == pytest.approx(whole / 2, rel=0.1)
         assert found[0][2] + found[1][2] == weights
+
+
+@pytest.mark.slow
+def test_one_process_cannot_go_on_from_parts(steady: Callable[..., ClassifyRecipe], tmp_path: Path) -> None:
+    folder = run(steady(strategy="fsdp", epochs=1), tmp_path / "run")
+    with pytest.raises(ValueError, match=r"last\.ckpt is in parts .*consolidate"):
+        train(steady(strategy="fsdp"), folder.path, resume=True, say=quiet)
 
 
 def test_a_batch_that_processes_cannot_share_is_one_sentence(

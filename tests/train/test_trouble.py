@@ -15,6 +15,7 @@ from swinv2.tasks.base import Diverged
 from swinv2.tasks.classify import ClassificationTask
 from swinv2.train.folder import RunFolder
 from swinv2.train.options import ClassifyRecipe
+from swinv2.train.recipe import load_recipe
 from swinv2.train.run import train
 
 Tiny = Callable[..., ClassifyRecipe]
@@ -60,6 +61,7 @@ def test_a_run_without_checkpoint_starts_again(tiny: Tiny, tmp_path: Path) -> No
     folder = RunFolder(tmp_path / "run")
     folder.create("seed: 0\n")
     resumed = train(tiny(trainer={"epochs": 1}), folder.path, resume=True, say=quiet)
+    assert load_recipe(resumed.config).trainer.epochs == 1
     ours, theirs = load_file(resumed.best), load_file(whole.best)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 

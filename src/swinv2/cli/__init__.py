@@ -17,6 +17,7 @@ VERBS = {
     "predict": "name what is on images",
     "convert": "bring weights into another format, window or resolution",
     "export": "write a program for torch.export or ONNX",
+    "benchmark": "measure a model's speed and memory on this machine",
     "models": "list the models by name",
 }
 EXTRAS = {"export": "export"}

@@ -24,11 +24,12 @@ CHOSEN = "SWINV2_RUN"
 def main(arguments: Sequence[str]) -> None:
     """Run the verb."""
     options, recipe, out = _read(arguments)
+    from lightning.fabric.utilities.rank_zero import rank_zero_only
+
     from swinv2.train.run import train
 
     folder = train(recipe, out, resume=options.resume is not None)
-    if folder.rows:  # of several processes, only the first has any
-        _summarise(folder, recipe)
+    rank_zero_only(_summarise)(folder, recipe)
 
 
 def _read(arguments: Sequence[str]) -> tuple[Namespace, ClassifyRecipe, Path]:

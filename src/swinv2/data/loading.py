@@ -224,7 +224,8 @@ def make_loader(
         seed: Of order and augmentation.
         workers: Processes that read; 0 reads here.
         drop_last: Leave out what does not fill a batch in every process.
-        rank: Which of the processes this is: each sees other images, and together they see all, once.
+        rank: Which of the processes this is: each sees other images, and together they see all, once. By the shard
+            this holds where all processes are dealt the same number of images.
         processes: How many train, or validate, together.
         order: See `swinv2.data.options.DataOptions`.
         buffer: See there.

@@ -77,8 +77,10 @@ class Plan:
         rows = [rows_of[shard] for shard in dealt]
         if self.order == "resampled":
             rows = []
-        while sum(map(len, rows)) < need:  # also where a process was dealt small shards
+        lacking = need - sum(map(len, rows))
+        while lacking > 0:  # also where a process was dealt small shards
             rows.append(rows_of[own.integers(len(rows_of))])
+            lacking -= len(rows[-1])
         line = np.concatenate(rows)
         line = line[np.argsort(np.arange(len(line)) + own.uniform(0, self.buffer, len(line)), kind="stable")]
         return [line[start : start + self.batch_size] for start in range(0, need, self.batch_size)]

@@ -8,19 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from swinv2.config import SwinConfig
+from swinv2.model.linear import Linear
 from swinv2.model.position_bias import make_position_bias
 from swinv2.ops import window_attention
 from swinv2.ops.linear import linear
 
 MAX_LOG_SCALE = math.log(1.0 / 0.01)
 """The paper's tau > 0.01: the logarithm of the logit scale is clamped from above only."""
-
-
-class Linear(nn.Linear):
-    """`torch.nn.Linear` by `swinv2.ops.linear`."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return linear(x, self.weight, self.bias)
 
 
 class QKV(nn.Linear):
@@ -50,6 +44,7 @@ class WindowAttention(nn.Module):
         self.window = config.window_size[stage]
         self.shift = tuple(w // 2 if shifted else 0 for w in self.window)
         self.backend = "auto"
+        self.budget_mb: float | None = None
         self.qkv = QKV(dim, config.key_bias)
         self.proj = Linear(dim, dim)
         self.position_bias = make_position_bias(config, stage)
@@ -62,7 +57,7 @@ class WindowAttention(nn.Module):
         scale = None
         if self.logit_scale is not None:
             scale = self.logit_scale.to(bias.dtype).clamp(max=MAX_LOG_SCALE).exp()
-        out = window_attention(qkv, bias, self.window, self.shift, scale, self.backend)
+        out = window_attention(qkv, bias, self.window, self.shift, scale, self.backend, self.budget_mb)
         projected: Tensor = self.proj(out.flatten(-2))
         return projected
 

@@ -6,8 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from swinv2.config import NormPlacement, SwinConfig
-from swinv2.model.attention import Linear, WindowAttention
+from swinv2.model.attention import WindowAttention
+from swinv2.model.linear import Linear
 from swinv2.ops.linear import linear
+from swinv2.precision import at_least_fp32
 
 NORM_EPS = 1e-5
 
@@ -61,6 +63,12 @@ class Residual(nn.Module):
         return out
 
 
+HIDDEN_BYTES = 16 * 2**20
+"""What the hidden layer of an MLP takes at a time in evaluation on a CPU. It stays in the cache, and below the 32 MiB
+above which glibc asks the system for fresh pages on every allocation.
+"""
+
+
 class MLP(nn.Module):
     """Two linear layers with exact GELU between."""
 
@@ -71,12 +79,20 @@ class MLP(nn.Module):
         self.fc2 = Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        if type(self.fc1) is Linear and not self.fc1._forward_hooks:  # else somebody wants to see or replace its result
-            hidden = linear(x, self.fc1.weight, self.fc1.bias, gelu=True)
-        else:
-            hidden = self.act(self.fc1(x))
-        out: Tensor = self.fc2(hidden)
-        return out
+        if any(type(fc) is not Linear or fc._forward_hooks for fc in (self.fc1, self.fc2)):
+            replaced: Tensor = self.fc2(self.act(self.fc1(x)))  # somebody wants to see or replace a layer's result
+            return replaced
+        if not (_memory_is_free() and x.device.type == "cpu"):
+            return self._layers(x)
+        rows = x.flatten(0, -2)
+        hidden_bytes = self.fc1.out_features * at_least_fp32(x.dtype).itemsize
+        parts = rows.split(max(1, HIDDEN_BYTES // hidden_bytes))
+        out = self._layers(parts[0]) if len(parts) == 1 else torch.cat([self._layers(part) for part in parts])
+        return out.view(x.shape)
+
+    def _layers(self, x: Tensor) -> Tensor:
+        hidden = linear(x, self.fc1.weight, self.fc1.bias, gelu=True)
+        return linear(hidden, self.fc2.weight, self.fc2.bias)
 
 
 class SwinBlock(nn.Module):

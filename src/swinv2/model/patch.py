@@ -5,6 +5,7 @@ divide.
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +14,12 @@ from torch import Tensor, nn
 from swinv2.config import Axes, SwinConfig
 from swinv2.geometry import ceil_div, fold_coordinates, product, stand
 from swinv2.model.block import NORM_EPS
+from swinv2.model.linear import Linear
+from swinv2.ops.linear import product_dtype
+from swinv2.precision import at_least_fp32, is_emulated, without_autocast
 
 CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_FUNCTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
@@ -49,8 +54,19 @@ class PatchEmbed(nn.Module):
             x = pad_to_multiple(x, self.patch_size, first=2)
         if len(self.patch_size) in _CHANNELS_LAST:
             x = x.contiguous(memory_format=_CHANNELS_LAST[len(self.patch_size)])
-        out: Tensor = self.norm(self.projection(x).movedim(1, -1))
+        out: Tensor = self.norm(self._project(x).movedim(1, -1))
         return out
+
+    def _project(self, x: Tensor) -> Tensor:
+        dtype = product_dtype(x)
+        if torch.compiler.is_exporting() or not is_emulated(x.device.type, dtype):
+            projected: Tensor = self.projection(x)
+            return projected
+        with without_autocast(x.device):  # as `swinv2.ops.linear` does where half precision is slow
+            convolve: Any = _FUNCTIONS[len(self.patch_size)]
+            weight, bias = (parameter.to(at_least_fp32(dtype)) for parameter in self.projection.parameters())
+            wide: Tensor = convolve(x.to(weight.dtype), weight, bias, self.patch_size)
+            return wide.to(dtype)
 
 
 class PatchMerging(nn.Module):
@@ -66,7 +82,7 @@ class PatchMerging(nn.Module):
         merged = dim * prod(config.merge_size)
         before = config.merge_norm == "before"
         self.norm_before = nn.LayerNorm(merged, eps=NORM_EPS) if before else nn.Identity()
-        self.reduction = nn.Linear(merged, 2 * dim, bias=False)
+        self.reduction = Linear(merged, 2 * dim, bias=False)
         self.norm_after = nn.Identity() if before else nn.LayerNorm(2 * dim, eps=NORM_EPS)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from swinv2.model.attention import WindowAttention
 from swinv2.model.block import SwinBlock
 from swinv2.model.init import init_weights
 from swinv2.model.patch import PatchEmbed, PatchMerging
+from swinv2.ops.dispatch import budget_bytes, check_backend
 
 
 class Stage(nn.Module):
@@ -85,12 +86,28 @@ class SwinStages(nn.Module):
             if isinstance(module, SwinBlock):
                 module.checkpointing = enabled
 
-    def set_attention_backend(self, backend: str, stages: Iterable[int] | None = None) -> None:
-        """Run attention on a backend of `swinv2.ops` by name, or on "auto"; in all stages, or in those given."""
-        for stage in range(self.num_stages) if stages is None else stages:
-            for module in self.stages[stage].modules():
+    def set_attention_backend(
+        self, backend: str, *, stages: Iterable[int] | None = None, budget_mb: float | None = None
+    ) -> None:
+        """Choose what runs the attention.
+
+        Args:
+            backend: name of a backend of `swinv2.ops`, or "auto".
+            stages: whose blocks to change, counted from 0; None for all. The paper runs the first two "sequential".
+            budget_mb: MiB that "sequential" may take at a time (`swinv2.window_attention`).
+
+        Raises:
+            ValueError: there is no such backend or stage, or it keeps to no budget.
+        """
+        check_backend(backend, budget_bytes(budget_mb))
+        chosen = range(self.num_stages) if stages is None else list(stages)
+        for number in chosen:
+            if number not in range(self.num_stages):
+                raise ValueError(f"There is no stage {number!r}: this model has stages 0 to {self.num_stages - 1}.")
+        for number in chosen:
+            for module in self.stages[number].modules():
                 if isinstance(module, WindowAttention):
-                    module.backend = backend
+                    module.backend, module.budget_mb = backend, budget_mb
 
     def _hold(self) -> None:
         """Also after loaders that put new parameters in the place of frozen ones."""

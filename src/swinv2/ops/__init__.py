@@ -8,15 +8,22 @@ import torch
 from torch import Tensor
 
 from swinv2.config import Axes
-from swinv2.ops.dispatch import BACKENDS, Call, choose
+from swinv2.ops.dispatch import BACKENDS, Call, budget_bytes, choose
 from swinv2.ops.dispatch import explain as explain_call
+from swinv2.ops.sequential import sequential_attention
 from swinv2.precision import without_autocast
 
 __all__ = ["explain", "window_attention"]
 
 
 def window_attention(
-    qkv: Tensor, bias: Tensor, window: Axes, shift: Axes, logit_scale: Tensor | None = None, backend: str = "auto"
+    qkv: Tensor,
+    bias: Tensor,
+    window: Axes,
+    shift: Axes,
+    logit_scale: Tensor | None = None,
+    backend: str = "auto",
+    budget_mb: float | None = None,
 ) -> Tensor:
     """Attention within shifted windows of a map (paper, section 3.1 to 3.3), for any number of axes.
 
@@ -28,30 +35,35 @@ def window_attention(
         logit_scale: fp32 ``[heads]``, the factor of the cosine between query and key; None: dot product times
             ``head_dim ** -0.5``.
         backend: a name in ``BACKENDS``, or "auto" for the first that can run (`explain` says which and why).
+        budget_mb: MiB that a pass of "sequential" may take beside its inputs and results. It takes more where one row
+            of one head's queries in one window needs more, and where the gradients of keys are sums over pieces
+            (windows above some 40 x 40), which it then holds in fp32. None: what suits the device.
 
     Returns:
         ``[B, *grid, heads, head_dim]`` in the dtype of ``qkv``. Padding is never seen; a query without a key gives 0.
 
     Raises:
-        ValueError: shapes that do not fit, or a backend that cannot run.
+        ValueError: shapes that do not fit, a backend that cannot run, or a budget for one that keeps to none.
     """
     _check(qkv, bias, window, shift, logit_scale)
     if qkv.numel() == 0:  # every input still takes part in the graph, as DDP demands
         unused = bias.sum() if logit_scale is None else bias.sum() + logit_scale.sum()
         return qkv.select(-3, 2) + 0 * unused.to(qkv.dtype)
-    call = _call(qkv, bias, window)
+    call = _call(qkv, window, budget_mb)
     name = choose(call, backend)
     # Which precision serves what is the backend's decision. An exported graph holds operators only, no such context.
     with nullcontext() if call.exporting else without_autocast(qkv.device):
+        if call.budget:
+            return sequential_attention(qkv, bias, window, shift, logit_scale, call.budget)
         return BACKENDS[name].run(qkv, bias, window, shift, logit_scale)
 
 
-def explain(qkv: Tensor, bias: Tensor, window: Axes) -> str:
+def explain(qkv: Tensor, bias: Tensor, window: Axes, budget_mb: float | None = None) -> str:
     """Which backend "auto" picks for such a call, and why not the others, one line each."""
-    return explain_call(_call(qkv, bias, window))
+    return explain_call(_call(qkv, window, budget_mb))
 
 
-def _call(qkv: Tensor, bias: Tensor, window: Axes) -> Call:
+def _call(qkv: Tensor, window: Axes, budget_mb: float | None) -> Call:
     return Call(
         device=qkv.device.type,
         dtype=qkv.dtype,
@@ -61,6 +73,7 @@ def _call(qkv: Tensor, bias: Tensor, window: Axes) -> Call:
         exporting=torch.compiler.is_exporting(),
         capability=_capability(qkv.device),
         shape=tuple(qkv.shape),
+        budget=budget_bytes(budget_mb),
     )
 
 

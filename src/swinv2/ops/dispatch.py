@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
+from math import inf
 
 import torch
 from torch import Tensor
@@ -34,6 +35,8 @@ class Call:
     """Compute capability of the device; None where it is not known."""
     shape: tuple[int, ...] = ()
     """Shape of qkv, for the workspace."""
+    budget: int = 0
+    """Bytes that the attention may take beside its inputs and results; 0 where nobody set them."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,7 @@ BACKENDS: dict[str, Backend] = {
 # The first rule that applies, and whose backend can run, decides.
 RULES = (
     Rule(lambda call: call.exporting, "padded", "an exported graph holds standard operators and serves every size"),
+    Rule(lambda call: call.budget > 0, "sequential", "a budget of memory was set, and it keeps to one"),
     Rule(lambda call: call.compiling, "sequential", "it is one node for torch.compile, whatever the shape"),
     Rule(
         lambda call: call.device == "cpu",
@@ -127,17 +131,41 @@ def choose(call: Call, backend: str = "auto") -> str:
     Raises:
         ValueError: ``backend`` is unknown, or was asked for by name and cannot run this call.
     """
+    check_backend(backend, call.budget)
     if backend == "auto":
         return _decide(call).backend
-    if backend not in BACKENDS:
-        raise ValueError(
-            f"There is no attention backend {backend!r}{did_you_mean(backend, BACKENDS)}: "
-            f"use 'auto' or one of {', '.join(map(repr, BACKENDS))}."
-        )
     reason = BACKENDS[backend].refuses(call)
     if reason is not None:
         raise ValueError(f"Attention backend {backend!r} cannot run here: {reason}; use 'auto'.")
     return backend
+
+
+def check_backend(backend: str, budget: int = 0) -> None:
+    """Refuse what cannot run anywhere.
+
+    Raises:
+        ValueError: there is no such backend, or it keeps to no budget of memory.
+    """
+    if backend != "auto" and backend not in BACKENDS:
+        raise ValueError(
+            f"There is no attention backend {backend!r}{did_you_mean(backend, BACKENDS)}: "
+            f"use 'auto' or one of {', '.join(map(repr, BACKENDS))}."
+        )
+    if budget and backend not in ("auto", "sequential"):
+        raise ValueError(f"Attention backend {backend!r} keeps to no budget of memory: use 'sequential', or set none.")
+
+
+def budget_bytes(budget_mb: float | None) -> int:
+    """A budget in MiB as bytes, 0 for None.
+
+    Raises:
+        ValueError: it is not a positive number.
+    """
+    if budget_mb is None:
+        return 0
+    if isinstance(budget_mb, bool) or not isinstance(budget_mb, int | float) or not 0 < budget_mb < inf:
+        raise ValueError(f"budget_mb is {budget_mb!r}, but must be a positive number of MiB, or None.")
+    return max(1, int(budget_mb * 2**20))
 
 
 def explain(call: Call) -> str:

@@ -1,15 +1,14 @@
-"""The paper's sequential attention (section 3.5): windows in chunks, so that memory is bounded and scores stay in the
-cache.
+"""The paper's sequential attention (section 3.5): a piece of the attention at a time, so that memory is bounded and
+scores stay in the cache.
 
-Nothing of a window's N x N size outlives its chunk: the backward pass computes the scores again. Both passes are custom
+Nothing of a window's N x N size outlives its piece: the backward pass computes the scores again. Both passes are custom
 operators, so that torch.compile sees one node for any shape.
 
-Shape letters: W windows of a chunk, N tokens of a window, H heads, D head_dim.
+Shape letters: W windows of a piece, N tokens of a window, Q of them as queries, H heads of a piece, D head_dim.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -17,110 +16,129 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from swinv2.config import Axes
-from swinv2.geometry import AxisLayout, group_mask, layout, product, window_groups
-from swinv2.ops.windows import (
-    NORM_EPS,
-    expand_bias,
-    has_padding,
-    normalise,
-    reduce_bias,
-    take_rows,
-    window_indices,
-)
-from swinv2.precision import at_least_fp32, without_autocast
+from swinv2.geometry import layout, product
+from swinv2.ops.chunks import Cut, blocks, pieces
+from swinv2.ops.windows import NORM_EPS, has_padding, normalise_, reduce_bias, take_rows
+from swinv2.precision import at_least_fp32, is_emulated, without_autocast
 
-FORWARD_BYTES = {"cpu": 8 * 2**20}
-BACKWARD_BYTES = {"cpu": 4 * 2**20}
-"""Size of a chunk's fp32 scores by device: on a CPU, what its caches hold. Of 2 to 32 MiB, 8 was best forward (170
-windows of w8 or 10 of w16, 3 heads) and 4 backward, where more is computed beside the scores.
+BUDGETS = {"cpu": 24 * 2**20}
+"""Bytes that a piece takes by device: on a CPU, what its caches hold. Pieces of 8 MiB of scores forward (170 windows of
+w8 or 10 of w16, 3 heads) and 4 MiB backward were the best or within 2% of 2 to 32 MiB.
 """
-OTHER_BYTES = 256 * 2**20
-"""The same elsewhere, where a chunk must be large enough to fill the device; not yet measured."""
+OTHER_BUDGET = 1536 * 2**20
+"""The same elsewhere, where a piece must be large enough to fill the device; not yet measured."""
+FORWARD_SHARE, BACKWARD_SHARE = 3, 6
+"""The budget over the scores of a piece: what else of their size, or less, exists at the same time."""
 
 
-def sequential_attention(qkv: Tensor, bias: Tensor, window: Axes, shift: Axes, logit_scale: Tensor | None) -> Tensor:
-    """See `swinv2.ops.window_attention`."""
-    out: Tensor = _forward(qkv, bias, list(window), list(shift), logit_scale)
+def sequential_attention(
+    qkv: Tensor, bias: Tensor, window: Axes, shift: Axes, logit_scale: Tensor | None, budget: int = 0
+) -> Tensor:
+    """See `swinv2.ops.window_attention`; ``budget`` is in bytes, 0 for the device's default."""
+    out: Tensor = _forward(qkv, bias, list(window), list(shift), logit_scale, budget)
     return out
 
 
-def forward(qkv: Tensor, bias: Tensor, window: list[int], shift: list[int], logit_scale: Tensor | None) -> Tensor:
-    """Attention chunk by chunk, ``[B, *grid, heads, head_dim]``."""
+def forward(
+    qkv: Tensor, bias: Tensor, window: list[int], shift: list[int], logit_scale: Tensor | None, budget: int = 0
+) -> Tensor:
+    """Attention piece by piece, ``[B, *grid, heads, head_dim]``."""
     axes = layout(tuple(qkv.shape[1:-3]), tuple(window), tuple(shift))
-    tokens, (heads, head_dim) = product(qkv.shape[:-3]), qkv.shape[-2:]
-    rows_in = qkv.reshape(tokens, 3 * heads * head_dim)
-    rows_out = qkv.new_empty(tokens + 1, heads * head_dim)  # the last row takes what padding computes
-    for order, pair_bias in _chunks(axes, qkv, bias, window, FORWARD_BYTES):
-        rows = take_rows(rows_in, order, has_padding(axes)).view(-1, pair_bias.shape[-1], 3, heads, head_dim)
-        q, k, v = rows.unbind(2)
-        if logit_scale is not None:
-            q, k = normalise(q, logit_scale), normalise(k)
-        q_WHND, k_WHND, v_WHND = (x.transpose(1, 2) for x in (q, k, v))
-        mask = pair_bias if qkv.device.type == "cpu" else pair_bias.to(qkv.dtype)
-        out_WHND = F.scaled_dot_product_attention(
-            q_WHND,
-            k_WHND,
-            v_WHND,
-            attn_mask=mask[None],
-            scale=None if logit_scale is None else 1.0,
-        )
-        place = torch.where(order < 0, tokens, order)
-        rows_out.index_copy_(0, place, out_WHND.transpose(1, 2).reshape(order.numel(), -1))
+    tokens, (heads, head_dim), gaps = product(qkv.shape[:-3]), qkv.shape[-2:], has_padding(axes)
+    wide = at_least_fp32(qkv.dtype)
+    compute = wide if is_emulated(qkv.device.type, qkv.dtype) else qkv.dtype
+    cut = Cut.of(tuple(axis.window for axis in axes), heads, _budget(qkv, budget) // FORWARD_SHARE)
+    rows_in = qkv.reshape(tokens, 3, heads, head_dim)
+    rows_out = qkv.new_empty(tokens + 1, heads, head_dim)  # the last row takes what padding computes
+    for block in blocks(axes, bias.to(wide), tuple(window), cut):
+        scale = None if logit_scale is None else logit_scale[block.heads]
+        for places, pair_bias in pieces(axes, qkv, block, cut):
+            rows_WN3HD = _take(rows_in[:, :, block.heads], places, gaps).to(compute)
+            out_WQHD = _piece_forward(rows_WN3HD, block.queries, pair_bias, scale)
+            _put(rows_out[:, block.heads], places[:, block.queries], out_WQHD)
+            del rows_WN3HD, out_WQHD  # else they live beside those of the next piece
     return rows_out[:tokens].view(*qkv.shape[:-3], heads, head_dim)
 
 
+def _piece_forward(rows_WN3HD: Tensor, queries: slice, pair_bias: Tensor, logit_scale: Tensor | None) -> Tensor:
+    """Attention of a piece, ``[W, Q, H, D]``. The rows may be overwritten."""
+    q, k, v = rows_WN3HD[:, queries, 0], rows_WN3HD[:, :, 1], rows_WN3HD[:, :, 2]
+    if logit_scale is not None:
+        q, k = normalise_(q, logit_scale), normalise_(k)
+    mask = pair_bias if q.device.type == "cpu" else pair_bias.to(q.dtype)  # only the CPU takes one of another dtype
+    q_WHQD, k_WHND, v_WHND = (x.transpose(1, 2) for x in (q, k, v))
+    scale = None if logit_scale is None else 1.0
+    out = F.scaled_dot_product_attention(q_WHQD, k_WHND, v_WHND, attn_mask=mask[None], scale=scale)
+    return out.transpose(1, 2)
+
+
 def backward(
-    grad: Tensor, qkv: Tensor, bias: Tensor, window: list[int], shift: list[int], logit_scale: Tensor | None
+    grad: Tensor,
+    qkv: Tensor,
+    bias: Tensor,
+    window: list[int],
+    shift: list[int],
+    logit_scale: Tensor | None,
+    budget: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of qkv, of the bias table and of the logit scale (zeros without one)."""
     axes = layout(tuple(qkv.shape[1:-3]), tuple(window), tuple(shift))
-    tokens, (heads, head_dim) = product(qkv.shape[:-3]), qkv.shape[-2:]
-    compute = at_least_fp32(qkv.dtype)
-    rows_in, rows_grad = qkv.reshape(tokens, -1), grad.reshape(tokens, -1)
-    grad_rows = qkv.new_empty(tokens + 1, rows_in.shape[1])
-    n_tokens = product([axis.window for axis in axes])
-    grad_pairs = torch.zeros(heads, n_tokens, n_tokens, dtype=compute, device=qkv.device)
-    grad_scale = torch.zeros(heads, dtype=compute, device=qkv.device)
-    for order, pair_bias in _chunks(axes, qkv, bias, window, BACKWARD_BYTES):
-        rows = take_rows(rows_in, order, has_padding(axes)).view(-1, n_tokens, 3, heads, head_dim).to(compute)
-        out_grad = take_rows(rows_grad, order, has_padding(axes))
-        out_grad_WHND = out_grad.view(-1, n_tokens, heads, head_dim).to(compute).transpose(1, 2).contiguous()
-        parts = qkv.new_empty(rows.shape)
-        pairs_part, scale_part = _chunk_backward(rows, out_grad_WHND, pair_bias, logit_scale, parts)
-        grad_pairs += pairs_part
-        grad_scale += scale_part
-        grad_rows.index_copy_(0, torch.where(order < 0, tokens, order), parts.view(order.numel(), -1))
     run_window = tuple(axis.window for axis in axes)
-    grad_bias = reduce_bias(grad_pairs, tuple(window), run_window).to(bias.dtype)
-    return grad_rows[:tokens].view(qkv.shape), grad_bias, grad_scale
+    tokens, (heads, head_dim), gaps = product(qkv.shape[:-3]), qkv.shape[-2:], has_padding(axes)
+    compute = at_least_fp32(qkv.dtype)
+    cut = Cut.of(run_window, heads, _budget(qkv, budget) // BACKWARD_SHARE)
+    parted = cut.rows < run_window[0]  # then the gradients of keys and values are sums over pieces
+    rows_in, rows_grad = qkv.reshape(tokens, 3, heads, head_dim), grad.reshape(tokens, heads, head_dim)
+    rows_dtype = compute if parted else qkv.dtype
+    grad_rows = torch.empty(tokens + 1, 3, heads, head_dim, dtype=rows_dtype, device=qkv.device)
+    if parted:
+        grad_rows.zero_()
+    grad_bias = torch.zeros_like(bias, dtype=compute)
+    grad_scale = torch.zeros(heads, dtype=compute, device=qkv.device)
+    for block in blocks(axes, bias.to(compute), tuple(window), cut):
+        scale = None if logit_scale is None else logit_scale[block.heads]
+        grad_pairs = torch.zeros_like(block.bias)
+        for places, pair_bias in pieces(axes, qkv, block, cut):
+            rows_WN3HD = _take(rows_in[:, :, block.heads], places, gaps)
+            q, k, v = rows_WN3HD[:, block.queries, 0], rows_WN3HD[:, :, 1], rows_WN3HD[:, :, 2]
+            out_grad = _take(rows_grad[:, block.heads], places[:, block.queries], gaps)
+            q, k, v, out_grad = (_heads_first(x, compute) for x in (q, k, v, out_grad))
+            del rows_WN3HD
+            *grads, pairs_part, scale_part = _piece_backward(q, k, v, out_grad, pair_bias, scale)
+            grad_pairs += pairs_part
+            grad_scale[block.heads] += scale_part
+            for part, (x, own) in enumerate(zip(grads, (places[:, block.queries], places, places), strict=True)):
+                put = _add if parted and part else _put
+                put(grad_rows[:, part, block.heads], own, x.transpose(1, 2))
+            del q, k, v, out_grad, grads, pairs_part, x
+        grad_bias[block.heads] += reduce_bias(grad_pairs, tuple(window), run_window, block.first_row)
+    return grad_rows[:tokens].to(qkv.dtype).view(qkv.shape), grad_bias.to(bias.dtype), grad_scale
 
 
-def _chunk_backward(
-    rows: Tensor, out_grad_WHND: Tensor, pair_bias: Tensor, logit_scale: Tensor | None, parts: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Write the gradients of a chunk's ``rows`` ``[W, N, 3, H, D]`` to ``parts``; return those of its pairs' bias
-    ``[H, N, N]`` and of the logit scale ``[H]``.
+def _piece_backward(
+    q_WHQD: Tensor, k_WHND: Tensor, v_WHND: Tensor, out_grad_WHQD: Tensor, pair_bias: Tensor, logit_scale: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of a piece's queries, keys, values, of the bias of its pairs ``[H, Q, N]`` and of the logit scale
+    ``[H]``. Queries and keys are overwritten.
     """
-    q_WHND, k_WHND, v_WHND = (x.transpose(1, 2).contiguous() for x in rows.unbind(2))
     cosine = logit_scale is not None
-    scale: Tensor | float = rows.shape[-1] ** -0.5
+    scale: Tensor | float = q_WHQD.shape[-1] ** -0.5
     if logit_scale is not None:  # it may have underflowed to 0, and is divided by
-        scale = logit_scale.to(rows.dtype).clamp_min(1e-30).view(-1, 1, 1)
-    q_inverse, k_inverse = (_inverse_norm(q_WHND), _inverse_norm(k_WHND)) if cosine else (None, None)
-    q_WHND *= scale if q_inverse is None else q_inverse * scale
+        scale = logit_scale.to(q_WHQD.dtype).clamp_min(1e-30).view(-1, 1, 1)
+    q_inverse, k_inverse = (_inverse_norm(q_WHQD), _inverse_norm(k_WHND)) if cosine else (None, None)
+    q_WHQD *= scale if q_inverse is None else q_inverse * scale
     if k_inverse is not None:
         k_WHND *= k_inverse
-    probabilities = (q_WHND @ k_WHND.mT).add_(pair_bias)
+    probabilities = (q_WHQD @ k_WHND.mT).add_(pair_bias)
     probabilities = torch.softmax(probabilities, -1, out=probabilities)
-    parts[:, :, 2] = (probabilities.mT @ out_grad_WHND).transpose(1, 2)
-    logits_grad = out_grad_WHND @ v_WHND.mT
-    logits_grad -= (logits_grad * probabilities).sum(-1, keepdim=True)
-    logits_grad *= probabilities
-    q_grad, k_grad = logits_grad @ k_WHND, logits_grad.mT @ q_WHND
-    along = _unit_backward(q_grad, q_WHND, q_inverse, scale)
+    v_grad = probabilities.mT @ out_grad_WHQD
+    logits_grad = out_grad_WHQD @ v_WHND.mT
+    logits_grad = torch._softmax_backward_data(logits_grad, probabilities, -1, probabilities.dtype)
+    q_grad, k_grad = logits_grad @ k_WHND, logits_grad.mT @ q_WHQD
+    along = _unit_backward(q_grad, q_WHQD, q_inverse, scale)
     _unit_backward(k_grad, k_WHND, k_inverse, 1.0)
-    parts[:, :, 0], parts[:, :, 1] = q_grad.transpose(1, 2), k_grad.transpose(1, 2)
-    return logits_grad.sum(0), along.sum((0, 2, 3)) / (scale.flatten() if isinstance(scale, Tensor) else scale)
+    scale_grad = along.sum((0, 2, 3)) / (scale.flatten() if isinstance(scale, Tensor) else scale)
+    return q_grad, k_grad, v_grad, logits_grad.sum(0), scale_grad
 
 
 def _inverse_norm(x: Tensor) -> Tensor:
@@ -143,23 +161,34 @@ def _unit_backward(grad: Tensor, y: Tensor, inverse: Tensor | None, scale: Tenso
     return along
 
 
-def _chunks(
-    axes: tuple[AxisLayout, ...], qkv: Tensor, bias: Tensor, window: list[int], budget: Mapping[str, int]
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Tokens of each chunk's places (-1 for padding), ``[W * N]``, and the biases of its pairs, -inf where masked."""
-    compute = at_least_fp32(qkv.dtype)
-    run_window = tuple(axis.window for axis in axes)
-    n_tokens = product(run_window)
-    pair_bias = expand_bias(bias.to(compute), tuple(window), run_window)
-    order, _ = window_indices(axes, qkv.shape[0], qkv)
-    scores = budget.get(qkv.device.type, OTHER_BYTES)
-    step = max(1, scores // (4 * pair_bias.numel())) * n_tokens
-    groups = list(window_groups(axes))
-    for group, places in zip(groups, order.split([qkv.shape[0] * g.windows * n_tokens for g in groups]), strict=True):
-        mask = group_mask(axes, group, qkv.device)
-        masked = pair_bias if mask is None else pair_bias.masked_fill(~mask, -torch.inf)
-        for chunk in places.split(step):
-            yield chunk, masked
+def _budget(qkv: Tensor, budget: int) -> int:
+    return budget or BUDGETS.get(qkv.device.type, OTHER_BUDGET)
+
+
+def _take(rows: Tensor, places: Tensor, gaps: bool) -> Tensor:
+    """Rows ``[tokens, ...]`` at ``places`` ``[W, N]``: ``[W, N, ...]``, zeros for padding."""
+    return take_rows(rows, places.flatten(), gaps).unflatten(0, places.shape)
+
+
+def _put(rows: Tensor, places: Tensor, values: Tensor) -> None:
+    """Write ``values`` ``[W, N, ...]`` to ``rows`` at ``places``; padding goes to the last row."""
+    rows.index_copy_(0, _or_last(places, rows), values.flatten(0, 1).to(rows.dtype))
+
+
+def _add(rows: Tensor, places: Tensor, values: Tensor) -> None:
+    """`_put` that adds."""
+    rows.index_add_(0, _or_last(places, rows), values.flatten(0, 1).to(rows.dtype))
+
+
+def _or_last(places: Tensor, rows: Tensor) -> Tensor:
+    return torch.where(places < 0, rows.shape[0] - 1, places).flatten()
+
+
+def _heads_first(x_WNHD: Tensor, dtype: torch.dtype) -> Tensor:
+    """A contiguous ``[W, H, N, D]`` of its own."""
+    return torch.empty_like(x_WNHD.transpose(1, 2), dtype=dtype, memory_format=torch.contiguous_format).copy_(
+        x_WNHD.transpose(1, 2)
+    )
 
 
 _forward = torch.library.custom_op("swinv2::sequential_attention", forward, mutates_args=())
@@ -167,28 +196,36 @@ _backward = torch.library.custom_op("swinv2::sequential_attention_backward", bac
 
 
 @_forward.register_fake
-def _(qkv: Tensor, bias: Tensor, window: list[int], shift: list[int], logit_scale: Tensor | None) -> Tensor:
+def _(
+    qkv: Tensor, bias: Tensor, window: list[int], shift: list[int], logit_scale: Tensor | None, budget: int = 0
+) -> Tensor:
     return qkv.new_empty(*qkv.shape[:-3], *qkv.shape[-2:])
 
 
 @_backward.register_fake
 def _(
-    grad: Tensor, qkv: Tensor, bias: Tensor, window: list[int], shift: list[int], logit_scale: Tensor | None
+    grad: Tensor,
+    qkv: Tensor,
+    bias: Tensor,
+    window: list[int],
+    shift: list[int],
+    logit_scale: Tensor | None,
+    budget: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     scale = at_least_fp32(qkv.dtype)
     return qkv.new_empty(qkv.shape), bias.new_empty(bias.shape), qkv.new_empty(qkv.shape[-2], dtype=scale)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    qkv, bias, ctx.window, ctx.shift, logit_scale = inputs
+    qkv, bias, ctx.window, ctx.shift, logit_scale, ctx.budget = inputs
     ctx.save_for_backward(qkv, bias, logit_scale)
 
 
 def _autograd(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     qkv, bias, logit_scale = ctx.saved_tensors
     with without_autocast(grad.device):
-        grad_qkv, grad_bias, grad_scale = _backward(grad, qkv, bias, ctx.window, ctx.shift, logit_scale)
-    return grad_qkv, grad_bias, None, None, None if logit_scale is None else grad_scale.to(logit_scale.dtype)
+        grad_qkv, grad_bias, grad_scale = _backward(grad, qkv, bias, ctx.window, ctx.shift, logit_scale, ctx.budget)
+    return grad_qkv, grad_bias, None, None, None if logit_scale is None else grad_scale.to(logit_scale.dtype), None
 
 
 _forward.register_autograd(_autograd, setup_context=_setup_context)

@@ -23,7 +23,7 @@ def take_rows(x: Tensor, index: Tensor, gaps: bool) -> Tensor:
     """Rows of ``x`` at ``index``; where ``gaps`` says that some are negative, zeros there."""
     if not gaps:
         return x.index_select(0, index)
-    return x.index_select(0, index.clamp_min(0)).masked_fill_((index < 0)[:, None], 0.0)
+    return x.index_select(0, index.clamp_min(0)).masked_fill_((index < 0).view(-1, *[1] * (x.ndim - 1)), 0.0)
 
 
 class _Take(torch.autograd.Function):
@@ -88,35 +88,54 @@ def scatter_windows(groups: Sequence[Tensor], batch: int, axes: tuple[AxisLayout
 def normalise(x: Tensor, scale: Tensor | None = None) -> Tensor:
     """Vectors ``[..., heads, head_dim]`` at unit length (times ``scale`` ``[heads]``), computed in fp32 at least."""
     wide = x.to(at_least_fp32(x.dtype))
-    factor = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).clamp_min(NORM_EPS).reciprocal()
-    if scale is not None:
-        factor = factor * scale[:, None]
+    factor = _unit_factor(wide, scale)
     scaled = wide * factor if wide is x or torch.is_grad_enabled() else wide.mul_(factor)
     return scaled.to(x.dtype)
 
 
-def expand_bias(table: Tensor, window: Axes, run_window: Axes) -> Tensor:
-    """Bias of each (query, key) pair of a window: ``[heads, *(2w-1)]`` to ``[heads, N, N]``.
+def normalise_(x: Tensor, scale: Tensor | None = None) -> Tensor:
+    """`normalise`, over ``x`` itself where that is of the dtype of the result; not for gradients."""
+    return x.mul_(_unit_factor(x, scale)) if x.dtype == at_least_fp32(x.dtype) else normalise(x, scale)
 
-    A window that runs smaller than configured uses the centre of its table.
+
+def _unit_factor(x: Tensor, scale: Tensor | None) -> Tensor:
+    factor = torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(NORM_EPS).reciprocal()
+    return factor if scale is None else factor * scale[:, None]
+
+
+def expand_bias(table: Tensor, window: Axes, run_window: Axes, first: int = 0, count: int | None = None) -> Tensor:
+    """Bias of (query, key) pairs of a window: ``[heads, *(2w-1)]`` to ``[heads, Q, N]``.
+
+    The queries are those of ``count`` rows of the window's first axis from ``first`` on, all without it. A window that
+    runs smaller than configured uses the centre of its table.
     """
+    n, rows = len(run_window), run_window[0] if count is None else count
     for axis, (w, run) in enumerate(zip(window, run_window, strict=True), start=1):
         table = table.narrow(axis, w - run, 2 * run - 1)
-    for axis, run in enumerate(run_window, start=1):
-        table = table.unfold(axis, run, 1)  # [..., q, ..., w-1-k]: entry q + (w-1-k) is the offset q - k
-    n = len(run_window)
-    return table.flip(tuple(range(1 + n, 1 + 2 * n))).flatten(1 + n).flatten(1, n)
+    # Reversed, so that keys run forwards: entry (run - 1 - q) + k is the offset q - k.
+    table = table.flip(tuple(range(1, n + 1)))
+    for axis, run in enumerate(run_window[1:], start=2):
+        table = table.unfold(axis, run, 1)
+    # With the first axis beside the keys of the others, a query's keys are one run of memory: a window slides over it.
+    table = table.flip(tuple(range(2, n + 1))).movedim(1, n).contiguous().unfold(n, run_window[0], 1)
+    table = table.movedim((n, -1), (1, n + 1))
+    queries = torch.arange(run_window[0] - 1 - first, run_window[0] - 1 - first - rows, -1, device=table.device)
+    return table.index_select(1, queries).flatten(1 + n).flatten(1, n)
 
 
-def reduce_bias(pairs: Tensor, window: Axes, run_window: Axes) -> Tensor:
-    """Transpose of `expand_bias`, for gradients: ``[heads, N, N]`` summed by offset to ``[heads, *(2w-1)]``."""
-    n = len(run_window)
-    grad = pairs.view(-1, *run_window, *run_window).flip(tuple(range(1 + n, 1 + 2 * n)))
+def reduce_bias(pairs: Tensor, window: Axes, run_window: Axes, first: int = 0) -> Tensor:
+    """Transpose of `expand_bias`, for gradients: ``[heads, Q, N]`` summed by offset to ``[heads, *(2w-1)]``."""
+    n, rows = len(run_window), pairs.shape[1] // product(run_window[1:])
+    grad = pairs.view(-1, rows, *run_window[1:], *run_window).flip(tuple(range(1 + n, 1 + 2 * n)))
     for axis in range(n, 0, -1):
+        run = run_window[axis - 1]
         sizes = [*grad.shape[:-1]]
-        sizes[axis] = 2 * run_window[axis - 1] - 1
-        grad = torch.ops.aten.unfold_backward(grad, sizes, axis, run_window[axis - 1], 1)
-    outside = [w - run for w, run in zip(reversed(window), reversed(run_window), strict=True) for _ in range(2)]
+        sizes[axis] += run - 1
+        grad = torch.ops.aten.unfold_backward(grad, sizes, axis, run, 1)
+    outside = []
+    for axis in range(n, 0, -1):
+        before = window[axis - 1] - run_window[axis - 1] + (first if axis == 1 else 0)
+        outside += [before, 2 * window[axis - 1] - 1 - before - grad.shape[axis]]
     return torch.nn.functional.pad(grad, outside)
 
 

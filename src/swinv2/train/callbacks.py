@@ -5,12 +5,14 @@ Order matters: `BestWeights` before `Ema`, so that it saves the weights that wer
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import lightning as L
+import torch.distributed as dist
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import Callback, RichProgressBar, WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
@@ -67,7 +69,7 @@ class Start(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say what training starts from, what is trained on, and on what."""
-        self.folder.create(self.config)
+        self.folder.begin(self.config)
         for remark in self.remarks:
             self.say(remark)
         where = pl_module.device.type if trainer.world_size == 1 else f"{trainer.world_size} x {pl_module.device.type}"
@@ -211,7 +213,9 @@ class Progress(RichProgressBar):
 
 
 class SkippedFiles(Callback):
-    """Lists every file that could not be read in skipped.txt, as soon as it is met."""
+    """Lists every file that could not be read in skipped.txt, as soon as it is met; another process's, at the end of the
+    epoch.
+    """
 
     def __init__(self, folder: RunFolder, known: Iterable[str]) -> None:
         self.folder = folder
@@ -239,3 +243,10 @@ class SkippedFiles(Callback):
     ) -> None:
         """Note what the batch lacks."""
         self._add(batch.skipped)
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Note what other processes met."""
+        if dist.is_initialized():
+            everyones: list[list[str]] = [[] for _ in range(trainer.world_size)]
+            dist.all_gather_object(everyones, list(self.lines))
+            self._add(itertools.chain(*everyones))

@@ -11,7 +11,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 from swinv2.checkpoint import save as save_weights
-from swinv2.files import written_aside
+from swinv2.files import folder_aside, written_aside
 from swinv2.model import SimMIM, SwinTransformer
 from swinv2.train.plots import Row, confusion, curves, save
 
@@ -55,11 +55,20 @@ class RunFolder:
 
     @rank_zero_only
     def create(self, config: str) -> None:
-        """Write the recipe and empty metrics; the folder may exist, as it does on resume."""
-        self.last.parent.mkdir(parents=True, exist_ok=True)
+        """Make the folder with its recipe in it, without which a run that is killed at once could not go on."""
+        with folder_aside(self.path) as draft:
+            RunFolder(draft).write_config(config)
+
+    @rank_zero_only
+    def begin(self, config: str) -> None:
+        """Write the recipe, which may be another one on resume, and the metrics so far."""
+        self.write_config(config)
+        self._write_metrics()
+
+    def write_config(self, config: str) -> None:
+        """Replace config.yaml."""
         with written_aside(self.config) as draft:
             draft.write_text(config, encoding="utf-8", errors="backslashreplace")
-        self._write_metrics()
 
     @rank_zero_only
     def record(self, row: Row) -> None:

@@ -248,10 +248,12 @@ class AttentionOptions:
     Args:
         backend: Its name, such as sequential, which needs the least memory; auto takes the fastest that can run.
         stages: The stages that it runs in, counted from 0, while auto runs in the others; null for all.
+        budget_mb: MiB that sequential may take at a time, which auto then takes too; null for what suits the device.
     """
 
     backend: str = "auto"
     stages: tuple[int, ...] | None = None
+    budget_mb: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

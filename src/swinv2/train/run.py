@@ -32,7 +32,7 @@ from swinv2.train.consolidate import read_details
 from swinv2.train.folder import RunFolder
 from swinv2.train.initial import Initial, initial
 from swinv2.train.optim import optimise
-from swinv2.train.options import ClassifyRecipe
+from swinv2.train.options import ClassifyRecipe, TrainerOptions
 from swinv2.train.recipe import dump_recipe
 from swinv2.train.resume import Interrupted, Resumable, WholeCheckpoints, sweep
 from swinv2.train.strategies import lost_peer, make_strategy, placement, processes, shard_when_ready
@@ -59,7 +59,7 @@ def train(recipe: ClassifyRecipe, out: Path, *, resume: bool = False, say: Say =
         KeyboardInterrupt: Ctrl-C; the folder is complete, and the message says how to go on.
     """
     folder = RunFolder(out)
-    _check(folder, resume, recipe.trainer.epochs)
+    _check(folder, resume, recipe.trainer)
     L.seed_everything(recipe.seed, workers=True, verbose=False)
     labelled, last = recipe.task == "classify", folder.last if resume and folder.last.exists() else None
     training, validation = (open_split(recipe.data, split, labelled=labelled) for split in ("train", "val"))
@@ -67,13 +67,13 @@ def train(recipe: ClassifyRecipe, out: Path, *, resume: bool = False, say: Say =
     recipe = start.recipe
     resumable = Resumable(folder.last, recipe.seed, recipe.trainer.save_every)
     callbacks = _callbacks(start, folder, training, validation, say)
+    if not resume:
+        folder.create(dump_recipe(recipe))
     try:
         with _quiet_lightning(), resumable.heeding_interrupts():
             trainer = _trainer(recipe, folder, [*callbacks, resumable], len(training))
             loaders = _loaders(recipe, training, validation, trainer)
             task = _task(recipe, start.model, training.classes, len(loaders[0]))
-            if last is None:
-                folder.create(dump_recipe(recipe))  # before anything else is in the folder: without it, none resumes
             _fit(trainer, task, loaders, resumable, folder, last is not None)
     except BaseException as error:
         if not (resume or resumable.started):
@@ -106,7 +106,7 @@ def _last_good(folder: RunFolder) -> str:
 
 
 @rank_zero_only
-def _check(folder: RunFolder, resume: bool, epochs: int) -> None:
+def _check(folder: RunFolder, resume: bool, options: TrainerOptions) -> None:
     if resume and not (folder.last.exists() or folder.config.exists()):
         raise ValueError(f"{folder.path} has no {folder.last.name} to resume from: start again with another --out.")
     there = next(path for path in (folder.path, *folder.path.absolute().parents) if path.exists())
@@ -116,8 +116,13 @@ def _check(folder: RunFolder, resume: bool, epochs: int) -> None:
         )
     sweep(folder.last)
     trained = int(folder.rows[-1]["epoch"] or 0) if folder.rows else 0
-    if resume and trained > epochs:
-        raise ValueError(f"trainer.epochs {epochs} is below the {trained} epochs of {folder.path}: give more.")
+    if resume and trained > options.epochs:
+        raise ValueError(f"trainer.epochs {options.epochs} is below the {trained} epochs of {folder.path}: give more.")
+    if resume and folder.last.is_dir() and processes(options) == 1:
+        raise ValueError(
+            f"{folder.last} is in parts for several processes: resume with as many, or make one file of its weights by "
+            "python -m swinv2.train.consolidate and start a new run from that."
+        )
     if not resume and folder.path.exists():
         resuming = f", or go on with --resume {folder.path}" if folder.last.exists() else ""
         raise ValueError(f"run folder {folder.path} exists: choose another --out{resuming}.")
@@ -201,21 +206,17 @@ def _loaders(
     recipe: ClassifyRecipe, training: ImageSource, validation: ImageSource, trainer: L.Trainer
 ) -> tuple[Loader, Loader]:
     """Batches for this process, of those that train together; too few images for a batch in each make a smaller one."""
-    preprocessing, options, everyones = (
-        recipe.input,
-        recipe.data,
-        recipe.trainer.batch_size // recipe.trainer.accumulate,
-    )
+    preprocessing, options = recipe.input, recipe.data
     batch_size = recipe.trainer.loader_batch(trainer.world_size)
 
-    def loader(source: ImageSource, transform: Callable[..., Tensor], training: bool) -> Loader:
+    def loader(source: ImageSource, transform: Callable[..., Tensor], shuffle: bool) -> Loader:
         return make_loader(
             Samples(source, transform, preprocessing.channels, options.strict),
             batch_size=batch_size,
-            shuffle=training,
+            shuffle=shuffle,
             seed=recipe.seed,
             workers=options.workers,
-            drop_last=training and len(source) >= everyones,
+            drop_last=shuffle and len(source) >= batch_size * trainer.world_size,
             rank=trainer.global_rank,
             processes=trainer.world_size,
             order=options.order,
@@ -223,8 +224,8 @@ def _loaders(
         )
 
     return (
-        loader(training, train_transform(recipe.augment, preprocessing), training=True),
-        loader(validation, eval_transform(preprocessing), training=False),
+        loader(training, train_transform(recipe.augment, preprocessing), shuffle=True),
+        loader(validation, eval_transform(preprocessing), shuffle=False),
     )
 
 
