@@ -213,9 +213,7 @@ class Progress(RichProgressBar):
 
 
 class SkippedFiles(Callback):
-    """Lists every file that could not be read in skipped.txt, as soon as it is met; another process's, at the end of the
-    epoch.
-    """
+    """Lists every file that could not be read in skipped.txt, as soon as it is met; other processes' after each epoch."""
 
     def __init__(self, folder: RunFolder, known: Iterable[str]) -> None:
         self.folder = folder

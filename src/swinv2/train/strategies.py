@@ -137,13 +137,6 @@ def lost_peer(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and dist.is_initialized() and LOST.search(str(error)) is not None
 
 
-def optimizer_bytes(optimizer: Optimizer) -> int:
-    """Bytes of the states that this process keeps."""
-    inner = optimizer.optim if isinstance(optimizer, ZeroRedundancyOptimizer) else optimizer
-    tensors = [value for state in inner.state.values() for value in state.values() if isinstance(value, Tensor)]
-    return sum(tensor.numel() * tensor.element_size() for tensor in map(local, tensors))
-
-
 def local(tensor: Tensor) -> Tensor:
     """The part of a tensor that this process keeps."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
