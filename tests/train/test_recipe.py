@@ -9,7 +9,7 @@ from swinv2.data.options import AugmentOptions, DataOptions
 from swinv2.data.transforms import eval_transform, mixing, train_transform
 from swinv2.train.initial import initial
 from swinv2.train.optim import optimise
-from swinv2.train.options import ClassifyRecipe, ModelOptions, TrainerOptions
+from swinv2.train.options import AttentionOptions, ClassifyRecipe, ModelOptions, TrainerOptions
 from swinv2.train.recipe import changes, dump_recipe, load_recipe, parse, recipe_parser
 
 FOLDER = Path(__file__).parents[2] / "recipes"
@@ -25,6 +25,7 @@ def test_a_recipe_survives_its_file(tmp_path: Path) -> None:
         data=DataOptions(path="a: b", strict=True, image_column="photo"),
         augment=AugmentOptions(rand_augment=None, scale=(0.5, 1.0)),
         trainer=TrainerOptions(ema_decay=0.999, devices=2, max_minutes=1.5),
+        attention=AttentionOptions(backend="sequential", stages=(0, 1), budget_mb=64.0),
     )
     path = tmp_path / "recipe [1].yaml"
     path.write_text(dump_recipe(recipe))

@@ -213,7 +213,7 @@ class Progress(RichProgressBar):
 
 
 class SkippedFiles(Callback):
-    """Lists every file that could not be read in skipped.txt, as soon as it is met; other processes' after each epoch."""
+    """Lists in skipped.txt every file that could not be read, as soon as it is met; other processes' after each epoch."""
 
     def __init__(self, folder: RunFolder, known: Iterable[str]) -> None:
         self.folder = folder
