@@ -213,7 +213,7 @@ class Progress(RichProgressBar):
 
 
 class SkippedFiles(Callback):
-    """Lists in skipped.txt every file that could not be read, as soon as it is met; other processes' after each epoch."""
+    """Lists every file that could not be read in skipped.txt, as soon as this process or, by epoch, another met it."""
 
     def __init__(self, folder: RunFolder, known: Iterable[str]) -> None:
         self.folder = folder
