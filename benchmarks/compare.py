@@ -67,7 +67,12 @@ ROWS = [
         for dtype in ("fp32", "bf16")
         for compiled in (False, True)
     ),
-    *(Row("training", case, "bf16", compiled) for case in (CASES[0], CASES[2]) for compiled in (False, True)),
+    *(
+        Row("training", case, dtype, compiled)
+        for case in (CASES[0], CASES[2])
+        for dtype in ("bf16", "fp32")
+        for compiled in (False, True)
+    ),
 ]
 
 

@@ -1,3 +1,4 @@
+import copy
 import itertools
 
 import pytest
@@ -231,6 +232,48 @@ def test_backends_agree_on_a_whole_model(backend, randomise, device):
     want = model(x)
     model.set_attention_backend(backend)
     torch.testing.assert_close(model(x), want, rtol=1e-10, atol=1e-12)
+
+
+def test_backends_by_stage(randomise):
+    """The first stage sequential in a small budget, the second not: no number changes."""
+    model = randomise(small()).double()
+    x = torch.randn(2, 3, 40, 52, dtype=torch.float64)
+    want = model(x)
+    model.set_attention_backend("sdpa")
+    model.set_attention_backend("sequential", stages=(0,), budget_mb=0.01)
+    chosen = [{(b.attention.body.backend, b.attention.body.budget_mb) for b in stage.blocks} for stage in model.stages]
+    assert chosen == [{("sequential", 0.01)}, {("sdpa", None)}]
+    torch.testing.assert_close(model(x), want, rtol=1e-10, atol=1e-12)
+    with pytest.raises(ValueError, match="There is no stage 9: this model has stages 0 to"):
+        model.set_attention_backend("sdpa", stages=[9])
+    with pytest.raises(ValueError, match="no attention backend 'sequental'"):
+        model.set_attention_backend("sequental")
+    with pytest.raises(ValueError, match="'sdpa' keeps to no budget"):
+        model.set_attention_backend("sdpa", budget_mb=4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_without_hardware(dtype, randomise, monkeypatch):
+    """A model in half precision, and its gradients under autocast, where the CPU emulates it: nearer to fp64."""
+    model = randomise(small())
+    x = torch.randn(2, 3, 40, 52)
+    want = copy.deepcopy(model).double()(x.double())
+    errors = {}
+    for emulated in (True, False):
+        for module in ("ops.sequential", "ops.chunks", "ops.linear", "model.patch"):
+            name = f"swinv2.{module}.is_emulated"
+            monkeypatch.setattr(name, lambda device, dtype, on=emulated: on and dtype.itemsize == 2)
+        with torch.no_grad():
+            cast = copy.deepcopy(model).to(dtype).eval()(x.to(dtype))
+        with torch.autocast("cpu", dtype):
+            trained = model(x)
+        model.zero_grad()
+        trained.float().square().sum().backward()
+        assert cast.dtype == trained.dtype == dtype
+        assert all(p.grad.isfinite().all() for p in model.parameters())
+        errors[emulated] = [float((y - want).norm() / want.norm()) for y in (cast, trained)]
+    assert errors[True][0] < errors[False][0]
+    assert max(errors[True]) < {torch.bfloat16: 0.05, torch.float16: 0.01}[dtype]
 
 
 @pytest.mark.parametrize("training", [False, True])

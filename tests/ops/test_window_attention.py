@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from swinv2.benchmark.memory import usage
 from swinv2.ops import explain, sequential, window_attention
 from swinv2.ops.dispatch import BACKENDS, RULES, Call, choose
 from swinv2.ops.reference import reference_attention
-from swinv2.ops.windows import expand_bias
+from swinv2.ops.windows import _kept, expand_bias, reduce_bias
 
 
 def refusal(backend, device, dtype=torch.float32):
@@ -290,6 +291,58 @@ def test_sequential_holds_one_piece_of_scores():
     assert 2**18 <= largest.bytes <= 2 * 2**20
 
 
+WORKSPACES = [  # grid, window, heads, batch, budget in MiB
+    ((64, 64), (8, 8), 3, 2, None),
+    ((60, 60), (16, 16), 6, 1, None),
+    ((48, 48), (24, 24), 12, 1, 12),
+    ((48, 48), (48, 48), 4, 1, 12),
+    ((24, 24), (12, 12), 24, 1, 2),
+    ((8, 16, 16), (4, 8, 8), 4, 1, 6),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("grid", "window", "heads", "batch", "budget_mb"), WORKSPACES)
+def test_stated_workspace_is_what_is_taken(grid, window, heads, batch, budget_mb, dtype):
+    """Most bytes live beside inputs and results: not above what is stated, and that not above twice what is taken."""
+    budget, shift = int((budget_mb or 0) * 2**20), tuple(w // 2 for w in window)
+    qkv, bias, scale, grad = make_inputs(grid, window, True, dtype, heads=heads, batch=batch, head_dim=32)
+    _kept.clear()
+    passes = {
+        "forward": (lambda: sequential.forward(qkv, bias, window, shift, scale, budget), grad.nbytes),
+        "backward": (lambda: sequential.backward(grad, qkv, bias, window, shift, scale, budget), qkv.nbytes),
+    }
+    stated = BACKENDS["sequential"].workspace(Call("cpu", dtype, window, 32, shape=tuple(qkv.shape), budget=budget))
+    with torch.no_grad():
+        taken = max(usage(run, torch.device("cpu")).peak - result for run, result in passes.values())
+    assert taken <= stated <= 2 * taken
+    assert budget == 0 or stated <= budget
+
+
+def test_a_budget_chooses_sequential_and_only_it_has_one():
+    qkv, bias, scale, _ = make_inputs((8, 8), (4, 4), True, torch.float32)
+    assert explain(qkv, bias, (4, 4), budget_mb=1).startswith("sequential: picked, because a budget")
+    with pytest.raises(ValueError, match="'sdpa' keeps to no budget of memory: use 'sequential'"):
+        window_attention(qkv, bias, (4, 4), (2, 2), scale, "sdpa", budget_mb=1)
+    for wrong in (0, -1, float("nan"), float("inf"), "64", True):
+        with pytest.raises(ValueError, match=r"budget_mb is .* but must be a positive number of MiB, or None"):
+            window_attention(qkv, bias, (4, 4), (2, 2), scale, budget_mb=wrong)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_without_hardware_is_more_accurate(dtype, monkeypatch):
+    qkv, bias, scale, _ = make_inputs((10, 11), (8, 8), True, dtype, head_dim=32)
+    want = reference_attention(qkv.double(), bias.double(), (8, 8), (4, 4), scale.double())
+    errors = []
+    for emulated in (True, False):
+        for module in ("sequential", "chunks"):
+            monkeypatch.setattr(f"swinv2.ops.{module}.is_emulated", lambda device, dtype, e=emulated: e)
+        out = window_attention(qkv, bias, (8, 8), (4, 4), scale, "sequential")
+        errors.append(float((out.double() - want).norm() / want.norm()))
+    assert out.dtype == dtype
+    assert errors[0] < errors[1]
+
+
 def test_sdpa_in_evaluation_holds_masks_of_one_window():
     qkv, bias, scale, _ = make_inputs((128, 128), (16, 16), True, torch.float32, batch=1, heads=1, head_dim=4)
     with Largest() as largest, torch.no_grad():
@@ -371,3 +424,22 @@ def test_a_backend_that_cannot_run_says_why(monkeypatch):
     monkeypatch.setitem(dispatch.BACKENDS, "fused", refusing)
     with pytest.raises(ValueError, match="'fused' cannot run here: it needs a CUDA device; use 'auto'"):
         window_attention(torch.zeros(1, 8, 8, 3, 2, 8), torch.zeros(2, 7, 7), (4, 4), (0, 0), backend="fused")
+
+
+@pytest.mark.parametrize(
+    ("window", "run_window"), [((4,), (4,)), ((4, 3), (2, 3)), ((3, 4, 2), (3, 2, 2)), ((7, 5), (7, 5))]
+)
+def test_bias_of_some_rows(window, run_window):
+    """Rows of queries of `expand_bias`, entry by entry, and `reduce_bias` as its transpose."""
+    table = torch.randn(2, *(2 * w - 1 for w in window), dtype=torch.float64)
+    places = list(itertools.product(*map(range, run_window)))
+    centre = [w - 1 for w in window]
+    for first, count in ((0, run_window[0]), (run_window[0] - 1, 1), (0, 1)):
+        queries = [place for place in places if first <= place[0] < first + count]
+        got = expand_bias(table, window, run_window, first, count)
+        assert got.shape == (2, len(queries), len(places))
+        for (i, q), (j, k) in itertools.product(enumerate(queries), enumerate(places)):
+            offset = [a - b + c for a, b, c in zip(q, k, centre, strict=True)]
+            assert torch.equal(got[:, i, j], table[(slice(None), *offset)])
+        upstream = torch.randn_like(got)
+        assert torch.allclose((got * upstream).sum(), (table * reduce_bias(upstream, window, run_window, first)).sum())

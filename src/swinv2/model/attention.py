@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from swinv2.config import SwinConfig
-from swinv2.model.linear import Linear
+from swinv2.geometry import product
+from swinv2.model.linear import Linear, in_parts, is_plain
 from swinv2.model.position_bias import make_position_bias
 from swinv2.ops import window_attention
 from swinv2.ops.linear import linear
@@ -52,14 +53,20 @@ class WindowAttention(nn.Module):
         self.logit_scale = nn.Parameter(torch.full((heads,), math.log(10.0))) if cosine else None
 
     def forward(self, x: Tensor) -> Tensor:
-        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))
         bias = self.position_bias()
         scale = None
         if self.logit_scale is not None:
             scale = self.logit_scale.to(bias.dtype).clamp(max=MAX_LOG_SCALE).exp()
-        out = window_attention(qkv, bias, self.window, self.shift, scale, self.backend, self.budget_mb)
-        projected: Tensor = self.proj(out.flatten(-2))
-        return projected
+
+        def attend(x: Tensor) -> Tensor:
+            qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))
+            out = window_attention(qkv, bias, self.window, self.shift, scale, self.backend, self.budget_mb)
+            projected: Tensor = self.proj(out.flatten(-2))
+            return projected
+
+        if is_plain(self.qkv, QKV) and is_plain(self.proj, Linear):
+            return in_parts(attend, x, self.qkv.out_features * product(x.shape[1:-1]))
+        return attend(x)
 
     def extra_repr(self) -> str:
         return f"window={self.window}, shift={self.shift}, heads={self.heads}, backend={self.backend!r}"

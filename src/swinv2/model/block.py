@@ -7,9 +7,8 @@ from torch import Tensor, nn
 
 from swinv2.config import NormPlacement, SwinConfig
 from swinv2.model.attention import WindowAttention
-from swinv2.model.linear import Linear
+from swinv2.model.linear import Linear, in_parts, is_plain, memory_is_free
 from swinv2.ops.linear import linear
-from swinv2.precision import at_least_fp32
 
 NORM_EPS = 1e-5
 
@@ -39,11 +38,6 @@ class DropPath(nn.Module):
         return f"rate={self.rate:.3f}"
 
 
-def _memory_is_free() -> bool:
-    """Whether a result may be written over what it was made from: nothing is kept for a backward pass, or traced."""
-    return not (torch.is_grad_enabled() or torch.compiler.is_compiling())
-
-
 class Residual(nn.Module):
     """A branch and its way back to the main road, ``[B, *grid, C]`` to the same (paper, Figure 1 and Table 7)."""
 
@@ -58,15 +52,9 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         branch = self.drop_path(self.norm_branch(self.body(self.norm_before(x))))
-        reuse = _memory_is_free() and branch.dtype == x.dtype  # the body's result is nobody else's
+        reuse = memory_is_free() and branch.dtype == x.dtype  # the body's result is nobody else's
         out: Tensor = self.norm_after(branch.add_(x) if reuse else x + branch)
         return out
-
-
-HIDDEN_BYTES = 16 * 2**20
-"""What the hidden layer of an MLP takes at a time in evaluation on a CPU. It stays in the cache, and below the 32 MiB
-above which glibc asks the system for fresh pages on every allocation.
-"""
 
 
 class MLP(nn.Module):
@@ -79,16 +67,10 @@ class MLP(nn.Module):
         self.fc2 = Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        if any(type(fc) is not Linear or fc._forward_hooks for fc in (self.fc1, self.fc2)):
-            replaced: Tensor = self.fc2(self.act(self.fc1(x)))  # somebody wants to see or replace a layer's result
+        if not (is_plain(self.fc1, Linear) and is_plain(self.fc2, Linear)):
+            replaced: Tensor = self.fc2(self.act(self.fc1(x)))
             return replaced
-        if not (_memory_is_free() and x.device.type == "cpu"):
-            return self._layers(x)
-        rows = x.flatten(0, -2)
-        hidden_bytes = self.fc1.out_features * at_least_fp32(x.dtype).itemsize
-        parts = rows.split(max(1, HIDDEN_BYTES // hidden_bytes))
-        out = self._layers(parts[0]) if len(parts) == 1 else torch.cat([self._layers(part) for part in parts])
-        return out.view(x.shape)
+        return in_parts(self._layers, x.flatten(0, -2), self.fc1.out_features).view(x.shape)
 
     def _layers(self, x: Tensor) -> Tensor:
         hidden = linear(x, self.fc1.weight, self.fc1.bias, gelu=True)

@@ -16,6 +16,7 @@ from swinv2.ops.padded import padded_attention
 from swinv2.ops.reference import reference_attention
 from swinv2.ops.sdpa import sdpa_attention
 from swinv2.ops.sequential import sequential_attention
+from swinv2.ops.sequential import workspace as sequential_workspace
 from swinv2.ops.triton.tiles import AXES, Problem, largest_head_dim
 
 Attention = Callable[[Tensor, Tensor, Axes, Axes, Tensor | None], Tensor]
@@ -46,7 +47,9 @@ class Backend:
     run: Attention
     refuses: Callable[[Call], str | None] = lambda call: None
     workspace: Callable[[Call], int] | None = None
-    """Most bytes that forward and backward take beside inputs, results and gradients; None: not stated."""
+    """Most bytes that forward or backward take beside inputs, results and gradients. None for those made of PyTorch's
+    operators, which a trace on fake tensors sees.
+    """
 
 
 @dataclass(frozen=True)
@@ -103,10 +106,14 @@ def _triton_workspace(call: Call) -> int:
     return Problem.of(call.shape, call.dtype, call.window, (0,) * len(call.window)).workspace
 
 
+def _sequential_workspace(call: Call) -> int:
+    return sequential_workspace(call.shape, call.dtype, call.window, call.device, call.budget)
+
+
 BACKENDS: dict[str, Backend] = {
     "triton": Backend(_triton_attention, _triton_refuses, _triton_workspace),
     "sdpa": Backend(sdpa_attention),
-    "sequential": Backend(sequential_attention, _sequential_refuses),
+    "sequential": Backend(sequential_attention, _sequential_refuses, _sequential_workspace),
     "padded": Backend(padded_attention),
     "reference": Backend(reference_attention),
 }

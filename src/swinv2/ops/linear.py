@@ -65,7 +65,7 @@ def onednn_serves(x: Tensor, weight: Tensor) -> bool:
         and x.numel() > 0
         and torch.backends.mkldnn.is_available()
         and torch.backends.mkldnn.enabled
-        and not is_emulated("cpu", x.dtype)
+        and (x.dtype is torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
     )
 
 

@@ -17,18 +17,20 @@ from torch import Tensor
 
 from swinv2.config import Axes
 from swinv2.geometry import layout, product
-from swinv2.ops.chunks import Cut, blocks, pieces
+from swinv2.ops.chunks import Cut, Job, blocks, pieces
 from swinv2.ops.windows import NORM_EPS, has_padding, normalise_, reduce_bias, take_rows
 from swinv2.precision import at_least_fp32, is_emulated, without_autocast
 
-BUDGETS = {"cpu": 24 * 2**20}
-"""Bytes that a piece takes by device: on a CPU, what its caches hold. Pieces of 8 MiB of scores forward (170 windows of
-w8 or 10 of w16, 3 heads) and 4 MiB backward were the best or within 2% of 2 to 32 MiB.
+FORWARD_SCORES = {"cpu": 8 * 2**20}
+BACKWARD_SCORES = {"cpu": 4 * 2**20}
+"""Bytes of a piece's fp32 scores by device, where no budget is set: on a CPU, what its caches hold. Of 2 to 32 MiB, 8
+was best forward (170 windows of w8 or 10 of w16, 3 heads) and 4 backward, where more is computed beside the scores.
 """
-OTHER_BUDGET = 1536 * 2**20
+OTHER_SCORES = 256 * 2**20
 """The same elsewhere, where a piece must be large enough to fill the device; not yet measured."""
-FORWARD_SHARE, BACKWARD_SHARE = 3, 6
-"""The budget over the scores of a piece: what else of their size, or less, exists at the same time."""
+
+KERNEL_BYTES = 2**19
+"""What PyTorch's attention kernel keeps for its threads on a CPU of few cores."""
 
 
 def sequential_attention(
@@ -47,7 +49,7 @@ def forward(
     tokens, (heads, head_dim), gaps = product(qkv.shape[:-3]), qkv.shape[-2:], has_padding(axes)
     wide = at_least_fp32(qkv.dtype)
     compute = wide if is_emulated(qkv.device.type, qkv.dtype) else qkv.dtype
-    cut = Cut.of(tuple(axis.window for axis in axes), heads, _budget(qkv, budget) // FORWARD_SHARE)
+    cut = _forward_cut(Job.of(tuple(qkv.shape), qkv.dtype, tuple(window), qkv.device.type), qkv.device.type, budget)
     rows_in = qkv.reshape(tokens, 3, heads, head_dim)
     rows_out = qkv.new_empty(tokens + 1, heads, head_dim)  # the last row takes what padding computes
     for block in blocks(axes, bias.to(wide), tuple(window), cut):
@@ -56,7 +58,8 @@ def forward(
             rows_WN3HD = _take(rows_in[:, :, block.heads], places, gaps).to(compute)
             out_WQHD = _piece_forward(rows_WN3HD, block.queries, pair_bias, scale)
             _put(rows_out[:, block.heads], places[:, block.queries], out_WQHD)
-            del rows_WN3HD, out_WQHD  # else they live beside those of the next piece
+            del rows_WN3HD, out_WQHD, pair_bias  # else they live beside those of the next piece
+        del block
     return rows_out[:tokens].view(*qkv.shape[:-3], heads, head_dim)
 
 
@@ -86,7 +89,7 @@ def backward(
     run_window = tuple(axis.window for axis in axes)
     tokens, (heads, head_dim), gaps = product(qkv.shape[:-3]), qkv.shape[-2:], has_padding(axes)
     compute = at_least_fp32(qkv.dtype)
-    cut = Cut.of(run_window, heads, _budget(qkv, budget) // BACKWARD_SHARE)
+    cut = _backward_cut(Job.of(tuple(qkv.shape), qkv.dtype, tuple(window), qkv.device.type), qkv.device.type, budget)
     parted = cut.rows < run_window[0]  # then the gradients of keys and values are sums over pieces
     rows_in, rows_grad = qkv.reshape(tokens, 3, heads, head_dim), grad.reshape(tokens, heads, head_dim)
     rows_dtype = compute if parted else qkv.dtype
@@ -110,8 +113,9 @@ def backward(
             for part, (x, own) in enumerate(zip(grads, (places[:, block.queries], places, places), strict=True)):
                 put = _add if parted and part else _put
                 put(grad_rows[:, part, block.heads], own, x.transpose(1, 2))
-            del q, k, v, out_grad, grads, pairs_part, x
+            del q, k, v, out_grad, grads, pairs_part, pair_bias, x
         grad_bias[block.heads] += reduce_bias(grad_pairs, tuple(window), run_window, block.first_row)
+        del block, grad_pairs
     return grad_rows[:tokens].to(qkv.dtype).view(qkv.shape), grad_bias.to(bias.dtype), grad_scale
 
 
@@ -161,8 +165,42 @@ def _unit_backward(grad: Tensor, y: Tensor, inverse: Tensor | None, scale: Tenso
     return along
 
 
-def _budget(qkv: Tensor, budget: int) -> int:
-    return budget or BUDGETS.get(qkv.device.type, OTHER_BUDGET)
+def workspace(shape: tuple[int, ...], dtype: torch.dtype, window: Axes, device: str, budget: int = 0) -> int:
+    """Most bytes that either pass takes beside its inputs and results, for a qkv of ``shape``."""
+    job = Job.of(shape, dtype, window, device)
+    cuts = _forward_cut(job, device, budget), _backward_cut(job, device, budget)
+    return max(_forward_bytes(job, cuts[0]), _backward_bytes(job, cuts[1]))
+
+
+def _forward_cut(job: Job, device: str, budget: int) -> Cut:
+    if budget:
+        return Cut.within(job, budget, budget, _forward_bytes)
+    return Cut.of(job.run_window, job.heads, FORWARD_SCORES.get(device, OTHER_SCORES))
+
+
+def _backward_cut(job: Job, device: str, budget: int) -> Cut:
+    if budget:
+        return Cut.within(job, budget, budget, _backward_bytes)
+    return Cut.of(job.run_window, job.heads, BACKWARD_SCORES.get(device, OTHER_SCORES))
+
+
+def _forward_bytes(job: Job, cut: Cut) -> int:
+    """Two biases, one of them masked; rows of q, k and v, unit vectors of q and k, the result."""
+    pairs, vectors = job.pairs(cut), job.piece(cut) * job.head_dim
+    copies = job.item if job.compute != job.item or job.compute >= 4 else 2 * job.item + 4
+    scores = job.keeps_scores * 2 * pairs * min(cut.windows, job.windows)
+    return job.shared(cut) + 2 * pairs + scores + vectors * (4 * job.compute + copies) + KERNEL_BYTES
+
+
+def _backward_bytes(job: Job, cut: Cut) -> int:
+    """Biases, the sum of their gradients and a piece's part; probabilities and two gradients of the scores; rows and
+    gradients of q, k and v, and that of the result; sums over pieces where a key's gradient is one.
+    """
+    pairs, wide, vectors = job.pairs(cut), max(4, job.item), job.piece(cut) * job.head_dim
+    scores = 3 * pairs * min(cut.windows, job.windows)
+    parted = cut.rows < job.run_window[0] and wide > job.item
+    sums = parted * job.tokens * 3 * job.heads * job.head_dim * wide
+    return job.shared(cut) + 4 * pairs + scores + vectors * (8 * wide + 2 * job.item) + sums
 
 
 def _take(rows: Tensor, places: Tensor, gaps: bool) -> Tensor:

@@ -119,8 +119,8 @@ def expand_bias(table: Tensor, window: Axes, run_window: Axes, first: int = 0, c
     # With the first axis beside the keys of the others, a query's keys are one run of memory: a window slides over it.
     table = table.flip(tuple(range(2, n + 1))).movedim(1, n).contiguous().unfold(n, run_window[0], 1)
     table = table.movedim((n, -1), (1, n + 1))
-    queries = torch.arange(run_window[0] - 1 - first, run_window[0] - 1 - first - rows, -1, device=table.device)
-    return table.index_select(1, queries).flatten(1 + n).flatten(1, n)
+    rows_reversed = table.unbind(1)[::-1]
+    return torch.stack(rows_reversed[first : first + rows], 1).flatten(1 + n).flatten(1, n)
 
 
 def reduce_bias(pairs: Tensor, window: Axes, run_window: Axes, first: int = 0) -> Tensor:
