@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from swinv2.geometry import ceil_div
 from swinv2.ops.linear import linear
 from swinv2.precision import at_least_fp32
 
@@ -40,5 +41,7 @@ def in_parts(run: Callable[[Tensor], Tensor], x: Tensor, width: int) -> Tensor:
     """``run(x)``, which treats every entry of the first axis alone, and makes ``width`` numbers of each for a while."""
     if x.device.type != "cpu" or not memory_is_free():
         return run(x)
-    parts = x.split(max(1, PART_BYTES // (width * at_least_fp32(x.dtype).itemsize)))
-    return run(x) if len(parts) == 1 else torch.cat([run(part) for part in parts])
+    parts = ceil_div(x.shape[0] * width * at_least_fp32(x.dtype).itemsize, PART_BYTES)
+    if parts <= 1:
+        return run(x)
+    return torch.cat([run(part) for part in x.split(ceil_div(x.shape[0], parts))])
