@@ -105,11 +105,9 @@ def assert_survives(start: Train, recipe: ClassifyRecipe, root: Path, deaths: li
         assert [path.name for path in folder.last.parent.iterdir()] == ["last.ckpt"], at
 
 
-def test_killed_in_an_epoch_and_in_a_checkpoint(
-    start: Train, recipe: Callable[..., ClassifyRecipe], tmp_path: Path
-) -> None:
-    """A few of the points of the slow test."""
-    assert_survives(start, recipe("folder", 0), tmp_path, [["step", 1], ["step", 8], ["write", 2]])
+def test_killed_in_a_checkpoint(start: Train, recipe: Callable[..., ClassifyRecipe], tmp_path: Path) -> None:
+    """One of the points of the slow test."""
+    assert_survives(start, recipe("folder", 0), tmp_path, [["write", 2]])
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ import torch.distributed as dist
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
+from swinv2.data.loading import Loader
 from swinv2.files import written_aside
 from swinv2.tasks.base import REMEDY, Diverged
 from swinv2.train.strategies import local
@@ -108,6 +109,7 @@ class Resumable(Checkpoint):
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Store by what to know the data again."""
+        assert isinstance(trainer.train_dataloader, Loader)
         checkpoint["data"] = trainer.train_dataloader.data
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -116,6 +118,7 @@ class Resumable(Checkpoint):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Go on with the random numbers of the checkpoint, each process with its own; refuse other data."""
+        assert isinstance(trainer.train_dataloader, Loader)
         now = trainer.train_dataloader.data
         if self._data not in (None, now):
             raise ValueError(
