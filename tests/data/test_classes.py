@@ -21,3 +21,11 @@ def test_a_file_that_names_nothing_is_refused(tmp_path: Path, content: bytes | N
 
 def test_classes_are_found_however_accents_are_encoded() -> None:
     assert find_classes(["dog", "caf\u00e9", "owl"], ["cafe\u0301", "cat", "dog"]) == [2, 0, None]
+
+
+def test_numbers_stand_for_places_where_asked() -> None:
+    """As the folders of ImageNet-V2 do for the synsets of ImageNet-1K."""
+    known = ("n01440764", "n01443537", "n01484850")
+    assert find_classes(("0", "2", "10"), known, numbered=True) == [0, 2, None]
+    assert find_classes(("0", "2"), known) == [None, None]
+    assert find_classes(("1", "0"), ("0", "1"), numbered=True) == [1, 0]

@@ -12,6 +12,7 @@ import torch
 from swinv2.data.image import UnreadableImage
 from swinv2.data.loading import Batch, Loader, SampleKey, Samples, make_loader
 from swinv2.data.options import AugmentOptions, DataOptions
+from swinv2.data.pack import pack
 from swinv2.data.sources import ImageSource, open_split
 from swinv2.data.sources.base import subset
 from swinv2.data.transforms import eval_transform, train_transform
@@ -230,6 +231,55 @@ def test_trouble_of_the_machine_stops_with_one_sentence(monkeypatch: pytest.Monk
 def test_too_few_images_are_refused(count: int, size: int, drop_last: bool) -> None:
     with pytest.raises(ValueError, match=rf"{count} images do not fill a batch of {size}"):
         make_loader(digits(count), batch_size=size, shuffle=True, drop_last=drop_last)
+
+
+@pytest.fixture
+def shards(class_folders: MakeFolders, tmp_path: Path) -> Samples:
+    """Sixteen images to train on, in some shards."""
+    list(pack(DataOptions(path=str(class_folders(counts={"cat": 10, "dog": 10}))), tmp_path / "shards", size=400))
+    return Samples(open_split(DataOptions(path=str(tmp_path / "shards")), "train"), eval_transform(COLOUR))
+
+
+def test_fewer_shards_than_processes_are_refused(shards: Samples) -> None:
+    count = len(set(shards.source.shards()))
+    with pytest.raises(
+        ValueError, match=rf"{count} shards are fewer than the {count + 1} processes .*make more"
+    ) as caught:
+        make_loader(shards, batch_size=1, shuffle=True, processes=count + 1, order="shards")
+    assert "\n" not in str(caught.value)
+
+
+def test_more_workers_than_shards_read_them_all(shards: Samples) -> None:
+    """A worker reads a batch, wherever it lies: shards are no unit of theirs."""
+    workers = len(set(shards.source.shards())) + 1
+    here = make_loader(shards, batch_size=3, shuffle=True, order="shards")
+    there = make_loader(shards, batch_size=3, shuffle=True, order="shards", workers=workers)
+    assert_equal(epoch(here), epoch(there))
+
+
+def test_the_time_that_images_take_is_measured() -> None:
+    samples = digits()
+    for workers in (0, 2):
+        loader = make_loader(samples, batch_size=5, shuffle=True, workers=workers)
+        assert loader.rate() == 0
+        batches = epoch(loader)
+        assert loader.images == 10
+        assert 0 < loader.worked == pytest.approx(sum(batch.seconds for batch in batches))
+        assert loader.rate() == pytest.approx(max(workers, 1) * 10 / loader.worked)
+        assert loader.waited > 0
+        loader.reset_clock()
+        assert loader.rate() == loader.waited == 0
+
+
+def test_other_data_are_known() -> None:
+    """By their number and by their labels, not by batch or order."""
+    ours = make_loader(digits(10), batch_size=3, shuffle=True).data
+    assert ours == make_loader(digits(10), batch_size=4, shuffle=False).data
+    assert ours != make_loader(digits(9), batch_size=3, shuffle=True).data
+    source = open_split(DataOptions(path="digits"), "val")
+    other = next(row for row in range(10, len(source)) if source.labels[row] != source.labels[9])
+    others = Samples(subset(source, [*range(9), other]), train_transform(AugmentOptions(), GRAY), 1)
+    assert ours != make_loader(others, batch_size=3, shuffle=True).data
 
 
 @pytest.mark.realdata

@@ -9,6 +9,7 @@ from swinv2.train.folder import COLUMNS, RunFolder
 def folder(tmp_path: Path) -> RunFolder:
     folder = RunFolder(tmp_path / "runs" / "one")
     folder.create("seed: 0\n")
+    folder.begin("seed: 0\n")
     return folder
 
 
@@ -19,7 +20,20 @@ def row(epoch: int, **values: float | None) -> dict[str, float | None]:
 def test_a_new_folder_has_its_recipe_and_empty_metrics(folder: RunFolder) -> None:
     assert folder.config.read_text() == "seed: 0\n"
     assert folder.metrics.read_text() == ",".join(COLUMNS) + "\n"
-    assert folder.contents() == ["checkpoints/", "config.yaml", "curves.png", "metrics.csv"]
+    assert folder.contents() == ["config.yaml", "curves.png", "metrics.csv"]
+
+
+def test_a_folder_appears_with_its_recipe(tmp_path: Path) -> None:
+    """And nothing that somebody else has made meanwhile is touched."""
+    folder = RunFolder(tmp_path / "run")
+    folder.create("seed: 0\n")
+    (tmp_path / "other").mkdir()
+    assert folder.contents() == ["config.yaml"]
+    assert folder.path.stat().st_mode == (tmp_path / "other").stat().st_mode
+    with pytest.raises(OSError, match="run"):
+        folder.create("seed: 1\n")
+    assert folder.config.read_text() == "seed: 0\n"
+    assert {path.name for path in tmp_path.iterdir()} == {"other", "run"}
 
 
 def test_rows_come_back_as_they_were(folder: RunFolder) -> None:
@@ -35,7 +49,7 @@ def test_an_epoch_has_one_row_the_latest(folder: RunFolder) -> None:
     for each in (row(1), row(2, val_loss=9.0), row(3)):
         folder.record(each)
     resumed = RunFolder(folder.path)
-    resumed.create("seed: 0\n")
+    resumed.begin("seed: 0\n")
     resumed.record(row(2, val_loss=1.0))
     assert [(r["epoch"], r["val_loss"]) for r in RunFolder(folder.path).rows] == [(1, 0.25), (2, 1.0), (3, 0.25)]
 

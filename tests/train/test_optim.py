@@ -1,45 +1,109 @@
+import bisect
 import math
+import re
 
 import pytest
 import torch
 from timm.scheduler import CosineLRScheduler
 from torch import nn
 
-from swinv2.model import create_model
-from swinv2.train.optim import learning_rate, optimise, parameter_groups, undecayed
+from swinv2.config import VARIANTS
+from swinv2.model import SwinTransformer, create_model
+from swinv2.train.optim import layer_ids, learning_rate, optimise, parameter_groups, undecayed
 from swinv2.train.options import ClassifyRecipe, OptimizerOptions, ScheduleOptions, TrainerOptions
 
 SMALL = {"embed_dim": 8, "depths": (1, 1), "num_heads": (1, 2), "num_classes": 3, "image_size": 32, "window_size": 4}
-
-
-BLOCK_MATRICES = (
-    "attention.body.qkv.weight",
-    "attention.body.proj.weight",
-    "mlp.body.fc1.weight",
-    "mlp.body.fc2.weight",
+MATRICES = re.compile(
+    r"patch_embed\.projection\.weight|stages\.\d+\.merge\.reduction\.weight|head\.weight"
+    r"|stages\.\d+\.blocks\.\d+\.(attention\.body\.(qkv|proj)|mlp\.body\.(fc1|fc2))\.weight"
 )
 
 
-@pytest.mark.parametrize("name", ["swinv2_nano", "swin_tiny"])
+def on_meta(name: str) -> SwinTransformer:
+    with torch.device("meta"):
+        return SwinTransformer(VARIANTS[name])
+
+
+@pytest.mark.parametrize("name", VARIANTS)
 def test_decay_is_on_exactly_the_matrices_outside_position_biases(name: str) -> None:
     """V2's bias networks are matrices and V1's bias tables have three axes: neither decays."""
-    model = create_model(name, **SMALL)
-    assert {parameter for parameter, _ in model.named_parameters()} - undecayed(model) == {
-        "patch_embed.projection.weight",
-        *(f"stages.0.blocks.0.{matrix}" for matrix in BLOCK_MATRICES),
-        "stages.1.merge.reduction.weight",
-        *(f"stages.1.blocks.0.{matrix}" for matrix in BLOCK_MATRICES),
-        "head.weight",
+    model = on_meta(name)
+    parameters = dict(model.named_parameters())
+    expected = {each for each in parameters if MATRICES.fullmatch(each)}
+    assert set(parameters) - undecayed(model) == expected
+    decayed, free = parameter_groups(model, 0.05)
+    names = {id(parameter): each for each, parameter in parameters.items()}
+    assert {names[id(p)] for p in decayed["params"]} == expected
+    assert {names[id(p)] for p in free["params"]} == set(parameters) - expected
+    assert (decayed["weight_decay"], free["weight_decay"]) == (0.05, 0.0)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_undecayed_are_those_of_the_released_rule(name: str) -> None:
+    """1-D, biases, cpb_mlp, logit_scale, relative_position_bias_table: by our names."""
+    model = on_meta(name)
+    keywords = ("position_bias", "logit_scale")
+    assert undecayed(model) == {
+        each
+        for each, parameter in model.named_parameters()
+        if parameter.ndim == 1 or each.endswith("bias") or any(keyword in each for keyword in keywords)
+    }
+
+
+def test_a_mask_token_does_not_decay_and_is_in_the_first_layer() -> None:
+    model = create_model("swinv2_nano", **SMALL)
+    model.register_parameter("mask_token", nn.Parameter(torch.zeros(1, 8, 1, 1)))
+    assert "mask_token" in undecayed(model)
+    assert layer_ids(model)["mask_token"] == 0
+
+
+def released_layer(name: str, depths: tuple[int, ...]) -> int:
+    """Of SimMIM's get_swin_layer, by our names: there a stage ends with its downsample."""
+    parts = name.split(".")
+    if parts[0] in ("patch_embed", "mask_token"):
+        return 0
+    if parts[0] != "stages":
+        return sum(depths) + 1
+    stage = int(parts[1])
+    if parts[2] == "merge":  # the released downsample of the stage before
+        return sum(depths[: stage - 1]) + depths[stage - 1]
+    return sum(depths[:stage]) + int(parts[3]) + 1
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_layers_are_numbered_as_in_the_released_code(name: str) -> None:
+    model, depths = on_meta(name), VARIANTS[name].depths
+    assert layer_ids(model) == {each: released_layer(each, depths) for each, _ in model.named_parameters()}
+
+
+def test_layer_decay_scales_each_layers_peak() -> None:
+    model = create_model("swinv2_tiny", **{**SMALL, "depths": (2, 1)})
+    recipe = ClassifyRecipe(
+        optimizer=OptimizerOptions(base_lr=1.0, layer_decay=0.5),
+        schedule=ScheduleOptions(warmup_epochs=1, warmup_lr=0.01, min_lr=0.02),
+        trainer=TrainerOptions(epochs=4, batch_size=512),
+    )
+    made = optimise(model, recipe=recipe, total_steps=8)
+    optimizer, scheduler = made["optimizer"], made["lr_scheduler"]["scheduler"]
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    begun = {names[id(p)]: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert list(begun.values()) == pytest.approx([0.01] * len(begun))
+    for _ in range(2):
+        optimizer.step()
+        scheduler.step()
+    peaks = {names[id(p)]: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert peaks == {
+        name: pytest.approx(0.5 ** (4 - released_layer(name, (2, 1)))) for name, _ in model.named_parameters()
     }
 
 
 def test_groups_hold_every_trainable_parameter_once() -> None:
     model = create_model("swinv2_nano", **SMALL)
     model.patch_embed.requires_grad_(False)
-    groups = parameter_groups(model, 0.05)
-    held = [id(parameter) for group in groups for parameter in group["params"]]
-    assert sorted(held) == sorted(id(p) for p in model.parameters() if p.requires_grad)
-    assert [group["weight_decay"] for group in groups] == [0.05, 0.0]
+    for layer_decay in (None, 0.75):
+        groups = parameter_groups(model, 0.05, layer_decay=layer_decay)
+        held = [id(parameter) for group in groups for parameter in group["params"]]
+        assert sorted(held) == sorted(id(p) for p in model.parameters() if p.requires_grad)
 
 
 def test_the_cosine_is_the_one_of_the_released_code() -> None:
@@ -66,19 +130,41 @@ def test_other_curves(kind: str, middle: float, end: float) -> None:
     assert rates == pytest.approx([0.0, 0.5, 1.0, middle, end, end])
 
 
-def test_rates_scale_with_the_batch_and_the_warm_up_with_the_epochs() -> None:
-    recipe = ClassifyRecipe(
-        optimizer=OptimizerOptions(base_lr=1e-3),
-        schedule=ScheduleOptions(warmup_epochs=2.5, warmup_lr=1e-4, min_lr=1e-5),
-        trainer=TrainerOptions(epochs=10, batch_size=128),
-    )
-    made = optimise(create_model("swinv2_nano", **SMALL), recipe=recipe, total_steps=40)
+def test_multi_step_falls_at_its_epochs_counted_from_the_start() -> None:
+    """As SimMIM's MultiStepLRScheduler: gamma ** bisect_right(milestones, step), after the warm-up."""
+    options = ScheduleOptions(kind="multistep", milestones=(4, 6), decay=0.1, warmup_lr=0.0)
+    rates = [learning_rate(step, peak=1.0, options=options, warmup=5, total=30, epochs=10) for step in range(30)]
+    expected = [step / 5 if step < 5 else 0.1 ** bisect.bisect_right([12, 18], step) for step in range(30)]
+    assert rates == pytest.approx(expected)
+
+
+def rates_of(recipe: ClassifyRecipe, steps: int) -> list[float]:
+    """The learning rate of every step."""
+    made = optimise(create_model("swinv2_nano", **SMALL), recipe=recipe, total_steps=steps)
     optimizer, scheduler = made["optimizer"], made["lr_scheduler"]["scheduler"]
     rates = []
-    for _ in range(40):
+    for _ in range(steps + 1):
         rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         scheduler.step()
+    assert {group["lr"] for group in optimizer.param_groups} == {optimizer.param_groups[0]["lr"]}
+    return rates
+
+
+@pytest.mark.parametrize("warmup", [{"warmup_epochs": 2.5}, {"warmup_steps": 10}])
+def test_rates_scale_with_the_batch_and_the_warm_up_with_the_epochs(warmup: dict) -> None:
+    recipe = ClassifyRecipe(
+        optimizer=OptimizerOptions(base_lr=1e-3),
+        schedule=ScheduleOptions(**warmup, warmup_lr=1e-4, min_lr=1e-5),
+        trainer=TrainerOptions(epochs=10, batch_size=128),
+    )
+    rates = rates_of(recipe, 40)
     assert rates[0] == pytest.approx(1e-4 / 4)
     assert max(rates) == rates[10] == pytest.approx(1e-3 / 4)
-    assert optimizer.param_groups[1]["lr"] == pytest.approx(1e-5 / 4)
+    assert rates[40] == pytest.approx(1e-5 / 4)
+
+
+def test_a_warm_up_of_all_steps_is_refused() -> None:
+    recipe = ClassifyRecipe(schedule=ScheduleOptions(warmup_steps=40), trainer=TrainerOptions(epochs=10))
+    with pytest.raises(ValueError, match="warmup_steps 40 takes all of the 40 steps"):
+        optimise(create_model("swinv2_nano", **SMALL), recipe=recipe, total_steps=40)

@@ -9,10 +9,12 @@ from swinv2.data.options import AugmentOptions, DataOptions
 from swinv2.data.transforms import eval_transform, mixing, train_transform
 from swinv2.train.initial import initial
 from swinv2.train.optim import optimise
-from swinv2.train.options import ClassifyRecipe, ModelOptions, TrainerOptions
-from swinv2.train.recipe import changes, dump_recipe, load_recipe
+from swinv2.train.options import AttentionOptions, ClassifyRecipe, ModelOptions, TrainerOptions
+from swinv2.train.recipe import changes, dump_recipe, load_recipe, parse, recipe_parser
 
-RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+FOLDER = Path(__file__).parents[2] / "recipes"
+RECIPES = [FOLDER / f"{name}.yaml" for name in ("cifar10_micro", "digits_nano", "finetune_folder", "folder_nano")]
+"""Those of this repository's own; test_published.py has the others."""
 
 
 def test_a_recipe_survives_its_file(tmp_path: Path) -> None:
@@ -23,6 +25,7 @@ def test_a_recipe_survives_its_file(tmp_path: Path) -> None:
         data=DataOptions(path="a: b", strict=True, image_column="photo"),
         augment=AugmentOptions(rand_augment=None, scale=(0.5, 1.0)),
         trainer=TrainerOptions(ema_decay=0.999, devices=2, max_minutes=1.5),
+        attention=AttentionOptions(backend="sequential", stages=(0, 1), budget_mb=64.0),
     )
     path = tmp_path / "recipe [1].yaml"
     path.write_text(dump_recipe(recipe))
@@ -56,8 +59,11 @@ def test_small_numbers_are_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("sed: 3", "'sed' is not accepted"),
-        ("trainer: {epochz: 3}", "epochz"),
+        ("sed: 3", r"no option sed \(the nearest is 'seed'\)"),
+        ("trainer: {epochz: 3}", r"no option trainer\.epochz \(the nearest is 'trainer\.epochs'\)"),
+        ("3", "KEY: VALUE"),
+        ("base: none.yaml", r"none\.yaml is not a file"),
+        ("base: recipe.yaml", "leads back"),
         ("trainer: {epochs: many}", "trainer.epochs"),
         ("trainer: {epochs: 3", "parsing"),
         ("trainer: {epochs: 0}", "trainer.epochs 0 is too small"),
@@ -70,6 +76,26 @@ def test_a_wrong_recipe_is_one_sentence_that_names_what_is_wrong(tmp_path: Path,
     with pytest.raises(ValueError, match=words) as caught:
         load_recipe(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_base_is_changed_value_by_value(tmp_path: Path) -> None:
+    """Over two files, found beside the one that names them; a value that is a mapping is replaced whole."""
+    (tmp_path / "a.yaml").write_text(
+        "seed: 3\ntrainer: {epochs: 40, batch_size: 8}\nmodel: {overrides: {mlp_ratio: 2.0}}"
+    )
+    (tmp_path / "b.yaml").write_text("base: a.yaml\ntrainer: {epochs: 50}\nmodel: {overrides: {drop_path_rate: 0.2}}")
+    (tmp_path / "c.yaml").write_text("base: b.yaml\nseed: 4\n")
+    recipe = load_recipe(tmp_path / "c.yaml")
+    assert recipe == ClassifyRecipe(
+        seed=4,
+        model=ModelOptions(overrides={"drop_path_rate": 0.2}),
+        trainer=TrainerOptions(epochs=50, batch_size=8),
+    )
+
+
+def test_a_misspelt_flag_names_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"nearest is 'trainer\.epochs'"):
+        parse(recipe_parser(), ["--trainer.epocs", "3"])
 
 
 def test_a_missing_recipe_is_named(tmp_path: Path) -> None:

@@ -15,14 +15,15 @@ from swinv2.checkpoint import load
 from swinv2.data.loading import Samples, make_loader
 from swinv2.data.sources import open_split
 from swinv2.data.transforms import eval_transform
-from swinv2.tasks.classify import ClassificationTask, Diverged
+from swinv2.tasks.base import Diverged
+from swinv2.tasks.classify import ClassificationTask
 from swinv2.tasks.inference import infer
 from swinv2.tasks.metrics import ClassificationMetrics
 from swinv2.train.folder import RunFolder
 from swinv2.train.options import ClassifyRecipe
 from swinv2.train.recipe import load_recipe
 from swinv2.train.resume import WholeCheckpoints
-from swinv2.train.run import batches_of_epoch, train
+from swinv2.train.run import train
 
 Tiny = Callable[..., ClassifyRecipe]
 
@@ -118,7 +119,8 @@ def test_accumulated_batches_make_the_same_steps(tiny: Tiny, tmp_path: Path) -> 
 
 def test_checkpointing_changes_no_number(tiny: Tiny, tmp_path: Path) -> None:
     plain, recomputed = (
-        train(tiny(trainer={"epochs": 1, "checkpointing": on}), tmp_path / str(on), say=quiet) for on in (False, True)
+        train(tiny(trainer={"epochs": 1}, checkpointing={"every": every}), tmp_path / str(every), say=quiet)
+        for every in (0, 1)
     )
     assert same(plain.best, recomputed.best)
 
@@ -361,15 +363,6 @@ def test_weights_trained_in_bf16_can_be_used(tiny: Tiny, tmp_path: Path) -> None
     folder = train(tiny(trainer={"epochs": 1, "precision": "bf16-true"}), tmp_path / "run", say=quiet)
     assert all(tensor.dtype == torch.bfloat16 for tensor in load_file(folder.best).values())
     assert validate(folder)["loss"] == pytest.approx(folder.rows[0]["val_loss"], rel=0.05)
-
-
-@pytest.mark.parametrize(
-    ("images", "batch_size", "processes", "batches"),
-    [(100, 32, 1, (3, True)), (20, 32, 1, (1, False)), (95, 16, 2, (3, True)), (100, 64, 2, (1, False))],
-)
-def test_every_process_has_a_batch(images: int, batch_size: int, processes: int, batches: tuple[int, bool]) -> None:
-    """Two processes that share 100 images have 50 each: less than a batch of 64, which they must not drop."""
-    assert batches_of_epoch(images, batch_size, processes) == batches
 
 
 def test_training_needs_no_command_line() -> None:

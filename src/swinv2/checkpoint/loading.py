@@ -21,7 +21,7 @@ from swinv2.checkpoint.settle import merged_info, stored_config, wanted_config
 from swinv2.checkpoint.transfer import transfer
 from swinv2.config import SwinConfig
 from swinv2.info import ModelInfo
-from swinv2.model import SwinTransformer
+from swinv2.model import SimMIM, SwinTransformer
 from swinv2.preprocessing import Preprocessing
 from swinv2.storage import Stored, check_tensors
 
@@ -141,7 +141,7 @@ def _info(stored: Stored, wanted: SwinConfig, indices: Sequence[int] | None) -> 
 
 
 def save(
-    model: SwinTransformer,
+    model: SwinTransformer | SimMIM,
     path: str | os.PathLike[str],
     *,
     to: str = "swinv2",
@@ -152,7 +152,8 @@ def save(
     """Write a model's weights, aside and renamed.
 
     Args:
-        model: what to save; its trained windows, and what ``model.info`` says, are kept wherever the format can.
+        model: what to save; its trained windows, and what ``model.info`` says, are kept wherever the format can; a
+            SimMIM's mask token and decoder too.
         path: a file; for transformers also a folder. An existing file is replaced whole.
         to: swinv2 (safetensors that rebuild everything), microsoft, timm, transformers, torchvision or mmpretrain.
         classes: names of the head's outputs, in order, instead of the model's own.
@@ -164,7 +165,7 @@ def save(
         OSError: the file cannot be written.
     """
     model = getattr(model, "_orig_mod", model)
-    if not isinstance(model, SwinTransformer):
+    if not isinstance(model, SwinTransformer | SimMIM):
         raise ValueError(f"save takes a SwinTransformer, not a {type(model).__name__}: save the model it was made of.")
     info = model.info
     info = ModelInfo(

@@ -89,7 +89,7 @@ def _labels(source: ImageSource, classifier: Classifier, options: Namespace) -> 
 
     from swinv2.data.classes import find_classes
 
-    places = find_classes(source.classes, classifier.classes)
+    places = find_classes(source.classes, classifier.classes, numbered=True)
     if None in places:
         raise ValueError(
             f"{options.weights} does not know class {source.classes[places.index(None)]!r} of {options.data.path}: "

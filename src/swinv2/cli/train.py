@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,15 +24,18 @@ CHOSEN = "SWINV2_RUN"
 def main(arguments: Sequence[str]) -> None:
     """Run the verb."""
     options, recipe, out = _read(arguments)
+    from lightning.fabric.utilities.rank_zero import rank_zero_only
+
     from swinv2.train.run import train
 
     folder = train(recipe, out, resume=options.resume is not None)
-    if folder.rows:  # of several processes, only the first has any
-        _summarise(folder, recipe)
+    rank_zero_only(_summarise)(folder, recipe)
 
 
 def _read(arguments: Sequence[str]) -> tuple[Namespace, ClassifyRecipe, Path]:
-    parser = recipe_parser(prog="swinv2 train", description="Train a classifier and leave a run folder.")
+    parser = recipe_parser(
+        prog="swinv2 train", description="Train a classifier, or pre-train a model by SimMIM, and leave a run folder."
+    )
     parser.add_argument("recipe", type=Path | None, nargs="?", help="YAML file; options given here override it")
     parser.add_argument("--out", type=Path | None, metavar="RUN", help="new run folder (default: runs/NAME)")
     parser.add_argument("--resume", type=Path | None, metavar="RUN", help="run folder whose training goes on")
@@ -82,7 +85,12 @@ def _summarise(folder: RunFolder, recipe: ClassifyRecipe) -> None:
         print(f"skipped {len(folder.read_skipped())} files: see {folder.skipped}")
     best = max(folder.rows, key=lambda row: (row["val_top1"] or 0, -(row["val_loss"] or 0)))
     print(f"wrote {folder.path}: {', '.join(folder.contents())}")
-    if not folder.confusion_picture.exists():
+    if recipe.task == "classify" and not folder.confusion_picture.exists():
         print("no confusion.png: there are too many classes to see it")
-    print(f"top-1 {folder.rows[-1]['val_top1'] or 0:.2%} after the last epoch")
-    print(f"top-1 {best['val_top1'] or 0:.2%} after epoch {best['epoch']}, the best: {folder.best}")
+    print(f"{_score(folder.rows[-1])} after the last epoch")
+    print(f"{_score(best)} after epoch {best['epoch']}, the best: {folder.best}")
+
+
+def _score(row: Mapping[str, float | None]) -> str:
+    top1, loss = row["val_top1"], row["val_loss"]
+    return f"loss {loss:.4f}" if top1 is None and loss is not None else f"top-1 {top1 or 0:.2%}"

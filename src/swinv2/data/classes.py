@@ -22,7 +22,13 @@ def read_classes(path: Path) -> tuple[str, ...]:
     return tuple(filter(None, map(str.strip, lines)))
 
 
-def find_classes(wanted: Sequence[str], known: Sequence[str]) -> list[int | None]:
-    """Place of each wanted class among the known ones, however its accents are encoded; None for an unknown class."""
+def find_classes(wanted: Sequence[str], known: Sequence[str], numbered: bool = False) -> list[int | None]:
+    """Place of each wanted class among the known ones, however its accents are encoded; None for an unknown class.
+
+    With `numbered`, classes that are called 0, 1, 2 and so on, as ImageNet-V2's, are places among names that are no
+    numbers.
+    """
+    if numbered and all(name.isdecimal() for name in wanted) and not any(name.isdecimal() for name in known):
+        return [int(name) if int(name) < len(known) else None for name in wanted]
     places = {normalize("NFC", name): place for place, name in enumerate(known)}
     return [places.get(normalize("NFC", name)) for name in wanted]

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import time
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from swinv2.data.image import UnreadableImage
+from swinv2.data.options import Order
+from swinv2.data.order import Plan
 from swinv2.data.sources import ImageSource
 from swinv2.data.transforms import Transform
 
@@ -28,11 +31,12 @@ class SampleKey(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """One image [C, H, W], its label, and its row in the source."""
+    """One image [C, H, W], its label, its row in the source, and the seconds that reading and transforming it took."""
 
     image: Tensor
     label: int
     row: int
+    seconds: float = 0.0
 
 
 class Batch(NamedTuple):
@@ -42,6 +46,7 @@ class Batch(NamedTuple):
     labels: Tensor  # [B]
     indices: Tensor  # [B], rows in the source
     skipped: tuple[str, ...]
+    seconds: float = 0.0  # that its images took in the process that read them
 
 
 Problem = ValueError | OSError | MemoryError
@@ -70,12 +75,14 @@ class Samples(Dataset["Sample | Problem"]):
         return len(self.source)
 
     def __getitem__(self, key: SampleKey) -> Sample | Problem:
+        started = time.perf_counter()
         try:
             image = self.source.image(key.row, self.channels)
         except (ValueError, OSError, MemoryError) as error:
             return error
         with seeded(key):
-            return Sample(self.transform(image), self.source.labels[key.row], key.row)
+            image_tensor = self.transform(image)
+        return Sample(image_tensor, self.source.labels[key.row], key.row, time.perf_counter() - started)
 
 
 @contextmanager
@@ -102,46 +109,87 @@ def collate(items: Sequence[Sample | Problem], strict: bool = False) -> Batch | 
         labels=torch.tensor([sample.label for sample in samples], dtype=torch.long),
         indices=torch.tensor([sample.row for sample in samples], dtype=torch.long),
         skipped=tuple(map(str, errors)),
+        seconds=sum(sample.seconds for sample in samples),
     )
 
 
-class EpochSampler(Sampler[SampleKey]):
-    """Keys of one epoch, in an order that depends on (seed, epoch) alone; it begins at position `start`."""
+class Groups(Dataset[list[Any]]):
+    """Samples by the list; a list may be empty, for a process that a small last batch leaves nothing."""
 
-    def __init__(self, length: int, shuffle: bool, seed: int) -> None:
-        self.length, self.shuffle, self.seed = length, shuffle, seed
+    def __init__(self, samples: Samples) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, keys: list[SampleKey]) -> list[Sample | Problem]:
+        return [self.samples[key] for key in keys]
+
+
+class EpochSampler(Sampler[list[SampleKey]]):
+    """Keys of the batches of one epoch, as planned; it begins at batch `start`."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
         self.epoch = 0
         self.start = 0
 
     def __len__(self) -> int:
-        return self.length
+        return len(self.plan)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration goes through."""
         self.epoch = epoch
 
-    def __iter__(self) -> Iterator[SampleKey]:
-        order = np.arange(self.length)
-        if self.shuffle:
-            np.random.default_rng((self.seed, self.epoch)).shuffle(order)
-        return (SampleKey(self.seed, self.epoch, row) for row in order[self.start :].tolist())
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        seed, epoch = self.plan.seed, self.epoch
+        for rows in self.plan.batches(epoch)[self.start :]:
+            yield [SampleKey(seed, epoch, row) for row in rows.tolist()]
 
 
 class Loader(DataLoader[Any]):
-    """A DataLoader of `Batch` that raises its samples' fatal errors and resumes after the batches handed out."""
+    """A DataLoader of `Batch` that raises its samples' fatal errors and resumes after the batches handed out.
+
+    Attributes:
+        waited: Seconds that whoever iterates has spent waiting for batches.
+        worked: Seconds that processes have spent making the images of these batches.
+        images: How many images these were.
+    """
 
     sampler: EpochSampler
+    dataset: Groups
     handed_out = 0
     resume_at = 0
+    waited = worked = 0.0
+    images = 0
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         self.handed_out, self.resume_at = self.resume_at, 0
-        self.sampler.start = self.handed_out * (self.batch_size or 1)
-        for batch in super().__iter__():
+        self.sampler.start = self.handed_out
+        batches, asked = super().__iter__(), time.perf_counter()
+        for batch in batches:
             if isinstance(batch, Exception):
                 raise copy.copy(batch)  # raising `batch` makes a cycle with this frame: workers linger 5 s
             self.handed_out += 1
+            self.waited += time.perf_counter() - asked
+            self.worked += batch.seconds
+            self.images += len(batch.labels)
             yield batch
+            asked = time.perf_counter()
+
+    def rate(self) -> float:
+        """Images a second that the workers (or this process, without any) make where nobody keeps them waiting."""
+        return max(self.num_workers, 1) * self.images / self.worked if self.worked else 0.0
+
+    def reset_clock(self) -> None:
+        """Begin to measure anew."""
+        self.waited, self.worked, self.images = 0.0, 0.0, 0
+
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        """By which the same data are known again: how many images, and a hash of their labels."""
+        labels = array("q", self.dataset.samples.source.labels)
+        return {"images": len(labels), "labels": hashlib.blake2b(labels.tobytes(), digest_size=8).hexdigest()}
 
     def state_dict(self) -> dict[str, int]:
         """The epoch, and the batches of it that are done; a whole epoch is the next one's start."""
@@ -155,23 +203,70 @@ class Loader(DataLoader[Any]):
 
 
 def make_loader(
-    samples: Samples, *, batch_size: int, shuffle: bool, seed: int = 0, workers: int = 0, drop_last: bool = False
+    samples: Samples,
+    *,
+    batch_size: int,
+    shuffle: bool,
+    seed: int = 0,
+    workers: int = 0,
+    drop_last: bool = False,
+    rank: int = 0,
+    processes: int = 1,
+    order: Order = "images",
+    buffer: int = 4096,
 ) -> Loader:
     """Load batches; `loader.sampler.set_epoch` gives each epoch its own order and augmentation.
 
+    Args:
+        samples: The images.
+        batch_size: Images of a batch, in each process.
+        shuffle: Whether to shuffle; else all else but the process has no meaning.
+        seed: Of order and augmentation.
+        workers: Processes that read; 0 reads here.
+        drop_last: Leave out what does not fill a batch in every process.
+        rank: Which of the processes this is: each sees other images, and together they see all, once. By the shard
+            this holds where all processes are dealt the same number of images.
+        processes: How many train, or validate, together.
+        order: See `swinv2.data.options.DataOptions`.
+        buffer: See there.
+
     Raises:
-        ValueError: There are no images, or not one whole batch where the last, partial one is dropped.
+        ValueError: There are no images, not one whole batch where the last, partial one is dropped, fewer shards than
+            processes, or no shards to order by.
     """
-    if len(samples) < (batch_size if drop_last else 1):
-        raise ValueError(f"{len(samples)} images do not fill a batch of {batch_size}: lower the batch size.")
-    return Loader(
-        samples,
+    if len(samples) < (batch_size * processes if drop_last else 1):
+        raise ValueError(
+            f"{len(samples)} images do not fill a batch of {batch_size * processes}: lower the batch size."
+        )
+    plan = Plan(
+        length=len(samples),
         batch_size=batch_size,
-        sampler=EpochSampler(len(samples), shuffle, seed),
+        shuffle=shuffle,
+        seed=seed,
+        drop_last=drop_last,
+        rank=rank,
+        processes=processes,
+        order=order,
+        shards=_shards(samples.source, processes) if shuffle and order != "images" else (),
+        buffer=buffer,
+    )
+    return Loader(
+        Groups(samples),
+        batch_size=None,
+        sampler=EpochSampler(plan),
         num_workers=workers,
         collate_fn=partial(collate, strict=samples.strict),
-        drop_last=drop_last,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
         generator=torch.Generator().manual_seed(seed),
     )
+
+
+def _shards(source: ImageSource, processes: int) -> Sequence[int]:
+    shards = source.shards()
+    if len(set(shards)) < processes:
+        raise ValueError(
+            f"{len(set(shards))} shards are fewer than the {processes} processes that train: make more and smaller "
+            "ones with python -m swinv2.data.pack, or set data.order to images."
+        )
+    return shards

@@ -12,6 +12,7 @@ from swinv2.preprocessing import INTERPOLATIONS
 
 Split = Literal["train", "val"]
 Choice = Literal["train", "val", "all"]
+Order = Literal["images", "shards", "resampled"]
 Format = Literal["auto", "digits", "folder", "shards", "huggingface"]
 
 
@@ -26,6 +27,9 @@ class DataOptions:
         val_fraction: Share of each class held out for validation where the dataset brings no such split.
         split_seed: Seed of that split.
         workers: Processes that read images; 0 reads in the main process.
+        order: images shuffles all images; shards deals the shards of each epoch to the processes, which read their
+            own from front to back, as suits slow or distant disks; resampled draws shards with replacement.
+        buffer: So many images are shuffled among each other where shards are read in order.
         strict: Stop at the first unreadable or non-image file instead of skipping and listing it.
         image_column: Image column of a Hugging Face dataset; by default the only one of that type.
         label_column: Label column of a Hugging Face dataset; by default the only one of that type.
@@ -36,6 +40,8 @@ class DataOptions:
     val_fraction: float = 0.2
     split_seed: int = 0
     workers: int = 2
+    order: Order = "images"
+    buffer: int = 4096
     strict: bool = False
     image_column: str | None = None
     label_column: str | None = None
@@ -45,6 +51,8 @@ class DataOptions:
             raise ValueError(f"val_fraction {self.val_fraction} is outside (0, 1): 0.2 holds out a fifth.")
         if self.workers < 0:
             raise ValueError(f"workers {self.workers} is negative: use 0 to read in the main process.")
+        if self.buffer < 1:
+            raise ValueError(f"buffer {self.buffer} holds no image: 4096 is usual, 1 does not shuffle.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from swinv2.model.linear import Linear
 from swinv2.ops.linear import product_dtype
 from swinv2.precision import at_least_fp32, is_emulated, without_autocast
 
-_CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+CONVOLUTIONS: dict[int, type[nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _FUNCTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
@@ -44,7 +44,7 @@ class PatchEmbed(nn.Module):
         super().__init__()
         patch = config.patch_size
         self.patch_size = patch
-        self.projection = _CONVOLUTIONS[config.ndim](config.in_channels, config.embed_dim, patch, patch)
+        self.projection = CONVOLUTIONS[config.ndim](config.in_channels, config.embed_dim, patch, patch)
         self.norm = nn.LayerNorm(config.embed_dim, eps=NORM_EPS)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -5,20 +5,24 @@ Order matters: `BestWeights` before `Ema`, so that it saves the weights that wer
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import lightning as L
+import torch.distributed as dist
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import Callback, RichProgressBar, WeightAveraging
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from swinv2.data.loading import Batch
+from swinv2.data.loading import Batch, Loader
+from swinv2.tasks.base import Task
 from swinv2.tasks.classify import ClassificationTask
 from swinv2.train.folder import RunFolder
+from swinv2.train.strategies import whole
 
 Say = Callable[[str], None]
 
@@ -65,7 +69,7 @@ class Start(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Say what training starts from, what is trained on, and on what."""
-        self.folder.create(self.config)
+        self.folder.begin(self.config)
         for remark in self.remarks:
             self.say(remark)
         where = pl_module.device.type if trainer.world_size == 1 else f"{trainer.world_size} x {pl_module.device.type}"
@@ -73,7 +77,7 @@ class Start(Callback):
 
 
 class BestWeights(Callback):
-    """Keeps the weights with the highest validated top-1 (then the lowest loss), and their confusion matrix."""
+    """Keeps the weights with the highest validated top-1, if there is one (then the lowest loss), and a picture."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.folder = folder
@@ -81,18 +85,24 @@ class BestWeights(Callback):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Compare, and save if better; refuse what was validated on nothing, or is no number."""
-        assert isinstance(pl_module, ClassificationTask)
+        assert isinstance(pl_module, Task)
         if not pl_module.metrics.images():
             raise ValueError("none of the validation images can be read: check the files of the data.")
-        values, counts = pl_module.metrics.scalars(), pl_module.metrics.matrix()
+        values = pl_module.metrics.scalars()
         pl_module.check(values["loss"])
-        score = (values["top1"], -values["loss"])
+        score = (values.get("top1", 0.0), -values["loss"])
         if score > self.score:
             self.score = score
-            title = f"epoch {trainer.current_epoch + 1}, top-1 {values['top1']:.2%}"
-            self.folder.keep_best(pl_module.model)
-            if counts is not None:
-                self.folder.draw_confusion(counts, pl_module.classes, title)
+            self.folder.keep_best(whole(pl_module.model))
+            self.draw(pl_module, f"epoch {trainer.current_epoch + 1}")
+
+    def draw(self, task: L.LightningModule, epoch: str) -> None:
+        """Draw the confusion matrix of what was just kept."""
+        assert isinstance(task, ClassificationTask)
+        counts = task.metrics.matrix()
+        if counts is not None:
+            title = f"{epoch}, top-1 {task.metrics.scalars()['top1']:.2%}"
+            self.folder.draw_confusion(counts, task.classes, title)
 
     def state_dict(self) -> dict[str, Any]:
         """The score to beat."""
@@ -111,17 +121,20 @@ class EpochRows(Callback):
         self.say = rank_zero_only(say)
         self._begin()
 
-    def _begin(self) -> None:
+    def _begin(self, loader: Loader | None = None) -> None:
         self.started = self.trained = time.perf_counter()
         self.images, self.rate = 0, 0.0
+        self.loader = loader
+        if loader is not None:
+            loader.reset_clock()
 
-    def on_train_start(self, *_: Any) -> None:
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock; an epoch that is resumed half-way does not start again."""
-        self._begin()
+        self._begin(trainer.train_dataloader)
 
-    def on_train_epoch_start(self, *_: Any) -> None:
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
-        self._begin()
+        self._begin(trainer.train_dataloader)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: Batch, batch_idx: int
@@ -141,14 +154,16 @@ class EpochRows(Callback):
             self._record(trainer, pl_module)
 
     def _record(self, trainer: L.Trainer, task: L.LightningModule) -> None:
-        assert isinstance(task, ClassificationTask)
+        assert isinstance(task, Task)
         row = self._row(trainer, task)
         self.folder.record(row)
         self.say(describe(row, trainer.max_epochs or 0))
 
-    def _row(self, trainer: L.Trainer, task: ClassificationTask) -> dict[str, float | None]:
+    def _row(self, trainer: L.Trainer, task: Task) -> dict[str, float | None]:
         validated = task.metrics.scalars() if task.metrics.loss.update_called else {}
         seconds = max(self.trained - self.started, 1e-9)
+        data = self.loader.rate() * trainer.world_size if self.loader else 0.0
+        waited = self.loader.waited / seconds if self.loader else 0.0
         return {
             "epoch": trainer.current_epoch + 1,
             "step": trainer.global_step,
@@ -157,6 +172,8 @@ class EpochRows(Callback):
             **{f"val_{name}": validated.get(name) for name in ("loss", "top1", "top5")},
             "seconds": round(time.perf_counter() - self.started, 2),
             "images_per_second": round(self.images / seconds, 1),
+            "data_images_per_second": round(data, 1),
+            "waited": round(min(waited, 1.0), 3),
         }
 
 
@@ -165,6 +182,7 @@ def describe(row: dict[str, float | None], epochs: int) -> str:
     parts = [f"epoch {row['epoch']}/{epochs}"]
     formats = {"train_loss": "train loss {:.4f}", "val_loss": "val loss {:.4f}", "val_top1": "top-1 {:.2%}"}
     formats |= {"val_top5": "top-5 {:.2%}", "seconds": "{:.1f} s", "images_per_second": "{:.0f} images/s"}
+    formats |= {"data_images_per_second": "data {:.0f} images/s", "waited": "waited {:.0%}"}
     parts += [text.format(row[name]) for name, text in formats.items() if row[name] is not None]
     return "  ".join(parts)
 
@@ -195,7 +213,7 @@ class Progress(RichProgressBar):
 
 
 class SkippedFiles(Callback):
-    """Lists every file that could not be read in skipped.txt, as soon as it is met."""
+    """Lists every file that could not be read in skipped.txt, as soon as this process or, by epoch, another met it."""
 
     def __init__(self, folder: RunFolder, known: Iterable[str]) -> None:
         self.folder = folder
@@ -223,3 +241,10 @@ class SkippedFiles(Callback):
     ) -> None:
         """Note what the batch lacks."""
         self._add(batch.skipped)
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Note what other processes met."""
+        if dist.is_initialized():
+            everyones: list[list[str]] = [[] for _ in range(trainer.world_size)]
+            dist.all_gather_object(everyones, list(self.lines))
+            self._add(itertools.chain(*everyones))

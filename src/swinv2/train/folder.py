@@ -11,8 +11,8 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 from swinv2.checkpoint import save as save_weights
-from swinv2.files import written_aside
-from swinv2.model import SwinTransformer
+from swinv2.files import folder_aside, written_aside
+from swinv2.model import SimMIM, SwinTransformer
 from swinv2.train.plots import Row, confusion, curves, save
 
 COLUMNS = (
@@ -25,8 +25,12 @@ COLUMNS = (
     "val_top5",
     "seconds",
     "images_per_second",
+    "data_images_per_second",
+    "waited",
 )
-"""Columns of metrics.csv. Epochs count from 1; seconds include validation, images_per_second is of training alone."""
+"""Columns of metrics.csv. Epochs count from 1; seconds include validation. The last three are of training alone: images
+a second, those that all data workers could make, and the share of the time that training waited for them.
+"""
 
 
 class RunFolder:
@@ -42,6 +46,7 @@ class RunFolder:
         self.metrics = path / "metrics.csv"
         self.curves_picture = path / "curves.png"
         self.confusion_picture = path / "confusion.png"
+        self.reconstructions_picture = path / "reconstructions.png"
         self.best = path / "best.safetensors"
         self.last = path / "checkpoints" / "last.ckpt"
         self.skipped = path / "skipped.txt"
@@ -50,11 +55,20 @@ class RunFolder:
 
     @rank_zero_only
     def create(self, config: str) -> None:
-        """Write the recipe and empty metrics; the folder may exist, as it does on resume."""
-        self.last.parent.mkdir(parents=True, exist_ok=True)
+        """Make the folder with its recipe in it, without which a run that is killed at once could not go on."""
+        with folder_aside(self.path) as draft:
+            RunFolder(draft).write_config(config)
+
+    @rank_zero_only
+    def begin(self, config: str) -> None:
+        """Write the recipe, which may be another one on resume, and the metrics so far."""
+        self.write_config(config)
+        self._write_metrics()
+
+    def write_config(self, config: str) -> None:
+        """Replace config.yaml."""
         with written_aside(self.config) as draft:
             draft.write_text(config, encoding="utf-8", errors="backslashreplace")
-        self._write_metrics()
 
     @rank_zero_only
     def record(self, row: Row) -> None:
@@ -63,7 +77,7 @@ class RunFolder:
         self._write_metrics()
 
     @rank_zero_only
-    def keep_best(self, model: SwinTransformer) -> None:
+    def keep_best(self, model: SwinTransformer | SimMIM) -> None:
         """Replace best.safetensors, which holds what the model's `info` says too."""
         save_weights(model, self.best)
 

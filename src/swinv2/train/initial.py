@@ -7,15 +7,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from swinv2.checkpoint import load
 from swinv2.checkpoint.transfer import FREE
 from swinv2.config import VARIANTS, Stages, SwinConfig, make_config
 from swinv2.data.classes import find_classes
 from swinv2.info import ModelInfo
-from swinv2.model import SwinTransformer, create_model
+from swinv2.model import SimMIM, SwinTransformer
 from swinv2.storage import parse_metadata
+from swinv2.train.consolidate import read_details
+from swinv2.train.memory import economise
 from swinv2.train.options import ClassifyRecipe, ModelOptions
 
 
@@ -23,7 +23,7 @@ from swinv2.train.options import ClassifyRecipe, ModelOptions
 class Initial:
     """A model before its first step, its recipe with nothing left open, and what people should know of it."""
 
-    model: SwinTransformer
+    model: SwinTransformer | SimMIM
     recipe: ClassifyRecipe
     remarks: tuple[str, ...] = ()
 
@@ -41,29 +41,32 @@ def initial(recipe: ClassifyRecipe, classes: Sequence[str], last: Path | None = 
         ValueError: The recipe does not make a model, or the weights do not fit it; the message says why.
     """
     if last is not None:
-        start = _described(last, recipe)
-    elif recipe.model.weights:
-        start = _from_weights(recipe, recipe.model.weights, classes)
-    else:
-        start = _fresh(recipe, classes)
+        return prepared(described(last, recipe, SwinTransformer))
+    if recipe.model.weights:
+        return prepared(_from_weights(recipe, recipe.model.weights, classes))
+    return prepared(_fresh(recipe, classes))
+
+
+def prepared(start: Initial) -> Initial:
+    """The same with its model set up as the recipe trains it."""
     model, trainer = start.model, start.recipe.trainer
     model.train().freeze_stages(start.recipe.model.frozen_stages)
-    model.set_checkpointing(trainer.checkpointing)
+    economise(model, start.recipe.checkpointing, start.recipe.attention)
     if trainer.compile:
         model.compile()
     return start
 
 
-def _described(last: Path, recipe: ClassifyRecipe) -> Initial:
-    checkpoint = torch.load(last, map_location="cpu", weights_only=True, mmap=True)
-    config, info = parse_metadata(str(last), checkpoint["model"])
+def described(last: Path, recipe: ClassifyRecipe, kind: type[SwinTransformer | SimMIM]) -> Initial:
+    """The model that a checkpoint describes, whose parameters whoever goes on loads."""
+    config, info = parse_metadata(str(last), read_details(last)["model"])
     _check_name(recipe.model, config, str(last), "resume with the config.yaml of its run")
-    model = SwinTransformer(config)
+    model = kind(config)
     model.info = info
     return Initial(model, recipe.completed(info.preprocessing))
 
 
-def _info(recipe: ClassifyRecipe, classes: Sequence[str], source: str) -> ModelInfo:
+def own_info(recipe: ClassifyRecipe, classes: Sequence[str], source: str) -> ModelInfo:
     """What the weights of a run will say of themselves; how training held images out too, for who measures them."""
     division = {name: str(getattr(recipe.data, name)) for name in ("val_fraction", "split_seed")}
     return ModelInfo(classes=tuple(classes), preprocessing=recipe.input, source=source, extra=division)
@@ -71,21 +74,26 @@ def _info(recipe: ClassifyRecipe, classes: Sequence[str], source: str) -> ModelI
 
 def _fresh(recipe: ClassifyRecipe, classes: Sequence[str]) -> Initial:
     recipe = recipe.completed()
+    model = SwinTransformer(fresh_config(recipe, len(classes)))
+    model.info = own_info(recipe, classes, model.info.source)
+    return Initial(model, recipe)
+
+
+def fresh_config(recipe: ClassifyRecipe, num_classes: int) -> SwinConfig:
+    """The architecture of a completed recipe that starts from scratch."""
     name, frozen = str(recipe.model.name), recipe.model.frozen_stages
     if name in VARIANTS and VARIANTS[name].ndim != 2:
-        raise ValueError(f"{name} is a model of videos: classification takes those of images.")
+        raise ValueError(f"{name} is a model of videos: training takes those of images.")
     if frozen:
         raise ValueError(f"model.frozen_stages {frozen} would keep random weights: give --weights, or use 0.")
-    model = create_model(
+    return make_config(
         name,
         window_size=recipe.model.window_size,
         image_size=recipe.model.size,
-        num_classes=len(classes),
+        num_classes=num_classes,
         in_channels=recipe.input.channels,
         **recipe.model.overrides,
     )
-    model.info = _info(recipe, classes, model.info.source)
-    return Initial(model, recipe)
 
 
 def _from_weights(recipe: ClassifyRecipe, weights: str, classes: Sequence[str]) -> Initial:
@@ -94,7 +102,7 @@ def _from_weights(recipe: ClassifyRecipe, weights: str, classes: Sequence[str]) 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         stored = load(weights, dtype="keep", key=options.weights_key, **options.overrides)
-    _check(recipe, stored)
+    check_weights(recipe, stored)
     whole = recipe.completed(stored.info.preprocessing)
     places = find_classes(classes, stored.info.classes)
     same = None not in places and len(places) == len(stored.info.classes)
@@ -110,19 +118,20 @@ def _from_weights(recipe: ClassifyRecipe, weights: str, classes: Sequence[str]) 
         )
     if not same:
         model.reset_head(len(classes))
-    model.info = _info(whole, classes, stored.info.source)
+    model.info = own_info(whole, classes, stored.info.source)
     head = f"new head for {len(classes)} classes"
     if same:
         head = "head kept" if places == list(range(len(places))) else "head kept, its classes in the order of the data"
-    told = "; ".join([head, *_changes(stored, model.config, recipe, whole)])
+    told = "; ".join([head, *what_changes(stored, model.config, recipe, whole)])
     warned = (f"note: {warning.message}" for warning in caught)
     return Initial(model, whole, (f"starting from {weights} ({stored.info.source}): {told}", *warned))
 
 
-def _check(recipe: ClassifyRecipe, stored: SwinTransformer) -> None:
+def check_weights(recipe: ClassifyRecipe, stored: SwinTransformer | SimMIM) -> None:
+    """ValueError where a recipe asks of weights what they cannot give."""
     options, config = recipe.model, stored.config
     if config.ndim != 2:
-        raise ValueError(f"{options.weights} is a model of videos: classification takes those of images.")
+        raise ValueError(f"{options.weights} is a model of videos: training takes those of images.")
     _check_name(options, config, str(options.weights), "leave model.name out")
     if options.frozen_stages > config.num_stages:
         raise ValueError(
@@ -148,7 +157,9 @@ def _check_name(options: ModelOptions, has: SwinConfig, where: str, remedy: str)
             )
 
 
-def _changes(stored: SwinTransformer, new: SwinConfig, recipe: ClassifyRecipe, whole: ClassifyRecipe) -> Iterator[str]:
+def what_changes(
+    stored: SwinTransformer | SimMIM, new: SwinConfig, recipe: ClassifyRecipe, whole: ClassifyRecipe
+) -> Iterator[str]:
     """What is not as it was in the weights, beside the head."""
     old, known = stored.config, stored.info.preprocessing
     window, now = show_windows(old.window_size), show_windows(new.window_size)

@@ -12,6 +12,7 @@ from swinv2.config import SwinConfig, default_image_size, did_you_mean
 from swinv2.data.options import AugmentOptions, DataOptions
 from swinv2.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 
+Strategy = Literal["auto", "ddp", "zero1", "deepspeed", "fsdp"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true"]
 
 FIXED = {
@@ -108,6 +109,7 @@ class OptimizerOptions:
         betas: Adam's moving averages.
         eps: Adam's epsilon.
         clip_norm: Largest gradient norm; null does not clip.
+        layer_decay: Factor from the learning rate of each block to that of the block before it; null for one rate.
     """
 
     base_lr: float = 5e-4
@@ -115,12 +117,17 @@ class OptimizerOptions:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     clip_norm: float | None = 5.0
+    layer_decay: float | None = None
 
     def __post_init__(self) -> None:
         if self.base_lr <= 0:
             raise ValueError(f"optimizer.base_lr {self.base_lr} is not positive: 5e-4 is the published value.")
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise ValueError(f"optimizer.clip_norm {self.clip_norm} is not positive: use null not to clip.")
+        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
+            raise ValueError(
+                f"optimizer.layer_decay {self.layer_decay} is outside (0, 1]: 0.75 is the published value."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,18 +137,32 @@ class ScheduleOptions:
     Args:
         kind: The curve after the warm-up.
         warmup_epochs: Length of the warm-up; fractions are allowed.
+        warmup_steps: Length of the warm-up in steps, instead of warmup_epochs.
         warmup_lr: Learning rate of the first step, for 512 images a step.
-        min_lr: Learning rate of the last step, for 512 images a step.
+        min_lr: Learning rate of the last step, for 512 images a step; multistep has none.
+        milestones: Epochs, counted from the start of training, at which multistep lowers the learning rate.
+        decay: What multistep multiplies it by.
     """
 
-    kind: Literal["cosine", "linear", "constant"] = "cosine"
+    kind: Literal["cosine", "linear", "multistep", "constant"] = "cosine"
     warmup_epochs: float = 20.0
+    warmup_steps: int | None = None
     warmup_lr: float = 5e-7
     min_lr: float = 5e-6
+    milestones: tuple[float, ...] = ()
+    decay: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.warmup_epochs < 0:
-            raise ValueError(f"schedule.warmup_epochs {self.warmup_epochs} is negative: use 0 for no warm-up.")
+        for name in ("warmup_epochs", "warmup_steps"):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"schedule.{name} {getattr(self, name)} is negative: use 0 for no warm-up.")
+        if (self.kind == "multistep") != bool(self.milestones):
+            raise ValueError(
+                f"schedule.kind {self.kind} with milestones {list(self.milestones)}: multistep needs some, as [700]; "
+                "other kinds take none."
+            )
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"schedule.milestones {list(self.milestones)} do not rise: sort them.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,10 +175,13 @@ class TrainerOptions:
         accumulate: Forward passes that share one step, for batches that do not fit into memory.
         precision: Numeric format; 32-true, or bf16-mixed and 16-mixed for mixed precision.
         accelerator: auto takes a GPU if there is one.
-        devices: How many of them; auto takes all.
+        devices: How many of them in each machine; auto takes all. torchrun decides it where it starts the processes.
+        nodes: Machines; torchrun decides it too.
+        strategy: What several devices divide among them: ddp nothing, zero1 the optimiser's states (deepspeed the same,
+            by DeepSpeed), fsdp weights, gradients and states; auto is ddp.
         ema_decay: Decay of a moving average of the weights, which is then validated and kept; null for none.
         compile: Compile the model with torch.compile.
-        checkpointing: Recompute each block in the backward pass to save memory.
+        save_every: Steps between checkpoints within an epoch; null saves after each epoch alone.
         max_minutes: Stop after this time even if epochs are left.
     """
 
@@ -167,19 +191,24 @@ class TrainerOptions:
     precision: Precision = "32-true"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: int | Literal["auto"] = "auto"
+    nodes: int = 1
+    strategy: Strategy = "auto"
     ema_decay: float | None = None
     compile: bool = False
-    checkpointing: bool = False
+    save_every: int | None = None
     max_minutes: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate"):
-            if getattr(self, name) < 1:
+        for name in ("epochs", "batch_size", "accumulate", "nodes", "save_every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
                 raise ValueError(f"trainer.{name} {getattr(self, name)} is too small: use 1 or more.")
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
             raise ValueError(
                 f"trainer.ema_decay {self.ema_decay} is outside [0, 1): 0.9999 suits long runs, 0.99 short ones."
             )
+        if self.ema_decay is not None and self.strategy in ("fsdp", "deepspeed"):
+            raise ValueError(f"trainer.ema_decay needs whole weights: set it to null under strategy {self.strategy}.")
         if self.max_minutes is not None and self.max_minutes <= 0:
             raise ValueError(f"trainer.max_minutes {self.max_minutes} leaves no time: use null for no limit.")
 
@@ -195,11 +224,61 @@ class TrainerOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifyRecipe:
-    """Everything that a classification run depends on.
+class CheckpointingOptions:
+    """Which blocks keep only their input and are computed again in the backward pass, which saves memory.
 
     Args:
-        task: The kind of training; only "classify" so far.
+        every: 1 for each block, n for every n-th of a stage, 0 for none.
+        stages: Only in so many stages, from the first on, where the maps are largest; null for all.
+    """
+
+    every: int = 0
+    stages: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("every", "stages"):
+            if (getattr(self, name) or 0) < 0:
+                raise ValueError(f"checkpointing.{name} {getattr(self, name)} is negative: use 0 for none.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionOptions:
+    """Which backend of swinv2.ops runs attention.
+
+    Args:
+        backend: Its name, such as sequential, which needs the least memory; auto takes the fastest that can run.
+        stages: The stages that it runs in, counted from 0, while auto runs in the others; null for all.
+        budget_mb: MiB that sequential may take at a time, which auto then takes too; null for what suits the device.
+    """
+
+    backend: str = "auto"
+    stages: tuple[int, ...] | None = None
+    budget_mb: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimMIMOptions:
+    """Pre-training by painting what is masked (arXiv 2111.09886), for task simmim alone.
+
+    Args:
+        mask_unit: Pixels of a masked unit, one number for every axis or one per axis; a multiple of the model's patch
+            that divides the image size.
+        mask_ratio: Share of the units that is masked.
+        target_window: Pixels of the window over which each target pixel is normalised, odd; null leaves targets as they
+            are.
+    """
+
+    mask_unit: int | tuple[int, ...] = 32
+    mask_ratio: float = 0.6
+    target_window: int | None = 47
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifyRecipe:
+    """Everything that a run depends on, of classification or of SimMIM pre-training.
+
+    Args:
+        task: The kind of training: classify, or simmim for pre-training without labels.
         seed: Seed of the weights, the augmentation and the order of images.
         model: The architecture.
         preprocessing: Normalisation and validation crop.
@@ -208,9 +287,12 @@ class ClassifyRecipe:
         optimizer: AdamW.
         schedule: Learning rate over time.
         trainer: Length, batch, precision and devices.
+        checkpointing: Which blocks are computed again in the backward pass.
+        attention: Which backend runs attention.
+        simmim: Masks and targets of task simmim.
     """
 
-    task: Literal["classify"] = "classify"
+    task: Literal["classify", "simmim"] = "classify"
     seed: int = 0
     model: ModelOptions = field(default_factory=ModelOptions)
     preprocessing: PreprocessingOptions = field(default_factory=PreprocessingOptions)
@@ -219,13 +301,28 @@ class ClassifyRecipe:
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
     schedule: ScheduleOptions = field(default_factory=ScheduleOptions)
     trainer: TrainerOptions = field(default_factory=TrainerOptions)
+    checkpointing: CheckpointingOptions = field(default_factory=CheckpointingOptions)
+    attention: AttentionOptions = field(default_factory=AttentionOptions)
+    simmim: SimMIMOptions = field(default_factory=SimMIMOptions)
 
     def __post_init__(self) -> None:
-        if self.schedule.warmup_epochs >= self.trainer.epochs:
+        self._check_task()
+        if self.schedule.warmup_steps is None and self.schedule.warmup_epochs >= self.trainer.epochs:
             raise ValueError(
                 f"schedule.warmup_epochs {self.schedule.warmup_epochs:g} takes all of trainer.epochs "
                 f"{self.trainer.epochs}: shorten it, as with --schedule.warmup_epochs {self.trainer.epochs / 10:g}."
             )
+
+    def _check_task(self) -> None:
+        """ValueError for options that the task would not heed."""
+        if self.task == "classify" and self.simmim != SimMIMOptions():
+            raise ValueError("the simmim options are of task simmim: remove them, or set task to simmim.")
+        for name in ("mixup", "cutmix", "label_smoothing"):
+            if self.task == "simmim" and getattr(self.augment, name):
+                raise ValueError(
+                    f"augment.{name} {getattr(self.augment, name)} mixes or smooths labels, which simmim has none of: "
+                    f"set augment.{name} to 0."
+                )
 
     @property
     def input(self) -> Preprocessing:

@@ -30,10 +30,15 @@ def printable(text: str) -> str:
 
 
 def curves(rows: Sequence[Row]) -> Figure:
-    """Loss and accuracy against epochs, from the rows of metrics.csv."""
+    """Loss and accuracy, if there is any, against epochs, from the rows of metrics.csv."""
+    names = {"train_loss": "training", "val_loss": "validation"}
+    if rows and all(row["val_top1"] is None for row in rows):
+        figure = Figure(figsize=(5, 4), layout="constrained")
+        _plot(figure.subplots(), rows, names, "loss")
+        return figure
     figure = Figure(figsize=(10, 4), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
-    _plot(loss, rows, {"train_loss": "training", "val_loss": "validation"}, "cross entropy")
+    _plot(loss, rows, names, "cross entropy")
     _plot(accuracy, rows, {"val_top1": "top-1", "val_top5": "top-5"}, "validation accuracy, %", scale=100)
     return figure
 

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import random
 import re
+import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -17,11 +18,14 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
+import torch.distributed as dist
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 
+from swinv2.data.loading import Loader
 from swinv2.files import written_aside
-from swinv2.tasks.classify import Diverged
+from swinv2.tasks.base import REMEDY, Diverged
+from swinv2.train.strategies import local
 
 WORKER_EXIT = re.compile(r"DataLoader worker \(pid")
 
@@ -45,22 +49,40 @@ class WholeCheckpoints(TorchCheckpointIO):
             raise OSError(f"{path} cannot be written ({reason}) and is as it was: make room on its disk.") from error
 
 
+def sweep(path: Path) -> None:
+    """Remove what a process that was killed while it wrote a checkpoint has left beside it."""
+    current = path.resolve()
+    for left in path.parent.glob(f".{path.stem}.*"):
+        if left.is_symlink() or left.is_file():
+            left.unlink()
+        elif left.resolve() != current:
+            shutil.rmtree(left)
+
+
 class Resumable(Checkpoint):
     """Keeps `last.ckpt`: after every epoch, at Ctrl-C and at any exception; with the state of all random generators.
 
     The first Ctrl-C ends training after the step, or after the validation if that is running; a second one at once.
+
+    Args:
+        path: The checkpoint.
+        seed: From which each of several processes draws its own random numbers.
+        every: Steps between checkpoints within an epoch; None for none.
 
     Attributes:
         requested: Ctrl-C was pressed.
         started: A step was made, so that there is something to keep.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, seed: int = 0, every: int | None = None) -> None:
         self.path = path
+        self.seed = seed
+        self.every = every
         self.requested = False
         self.started = False
         self._training = False
-        self._generators: dict[str, Any] | None = None
+        self._generators: list[dict[str, Any]] = []
+        self._data: Any = None
 
     @contextmanager
     def heeding_interrupts(self) -> Iterator[None]:
@@ -85,37 +107,68 @@ class Resumable(Checkpoint):
         if multiprocessing.parent_process() is None:  # workers inherit this handler
             os.write(2, b"\nstopping as soon as all can be saved; Ctrl-C again stops at once\n")
 
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Store by what to know the data again."""
+        assert isinstance(trainer.train_dataloader, Loader)
+        checkpoint["data"] = trainer.train_dataloader.data
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep it until there are data."""
+        self._data = checkpoint["data"]
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Go on with the random numbers of the checkpoint."""
+        """Go on with the random numbers of the checkpoint, each process with its own; refuse other data."""
+        assert isinstance(trainer.train_dataloader, Loader)
+        now = trainer.train_dataloader.data
+        if self._data not in (None, now):
+            raise ValueError(
+                f"the data have {now['images']} training images, but the checkpoint was made with "
+                f"{self._data['images']}, or their labels differ: resume with the same data, or start a new run from "
+                "its best.safetensors."
+            )
         self._training = True
-        if self._generators:
-            restore_generators(self._generators)
+        if len(self._generators) == trainer.world_size:
+            restore_generators(self._generators[trainer.global_rank])
+        elif trainer.world_size > 1 or self._generators:  # other processes than before: nothing is there to go on with
+            L.seed_everything(hash((self.seed, trainer.global_rank, trainer.global_step)) % 2**32, verbose=False)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: object, batch_idx: int
     ) -> None:
-        """Stop after a whole step if asked to, but let a last batch have its validation."""
+        """Save when it is time; stop after a whole step if asked to, but let a last batch have its validation."""
         self.started = trainer.global_step > 0
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if self.requested and stepped and not trainer.is_last_batch:
+        if not stepped or trainer.is_last_batch:
+            return
+        if self._asked(trainer):
             raise Interrupted
+        if self.every and trainer.global_step % self.every == 0:
+            self._save(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save, and stop if asked to."""
         self._save(trainer)
-        if self.requested:
+        if self._asked(trainer):
             raise Interrupted
+
+    def _asked(self, trainer: L.Trainer) -> bool:
+        """Whether to stop, on which all processes agree: each hears Ctrl-C at its own time."""
+        return trainer.strategy.reduce_boolean_decision(self.requested, all=False)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Save what training has reached; what fails before or after it must not touch the last checkpoint.
 
-        Neither must weights that are worth nothing.
+        Neither must weights that are worth nothing, nor an error of one process, while others wait for its gradients.
         """
-        if self._training and self.started and not isinstance(exception, Diverged):
+        alone = trainer.world_size == 1 or isinstance(exception, Interrupted)
+        if alone and self._training and self.started and not isinstance(exception, Diverged):
             self._training = False
             trainer.save_checkpoint(self.path)
 
     def _save(self, trainer: L.Trainer) -> None:
+        finite = all(bool(local(p).isfinite().all()) for p in trainer.lightning_module.parameters())
+        if not trainer.strategy.reduce_boolean_decision(finite):
+            raise Diverged(f"weights are not finite after step {trainer.global_step}: {REMEDY}")
         try:
             trainer.save_checkpoint(self.path)
         except OSError:  # a full disk is not tried again
@@ -128,12 +181,17 @@ class Resumable(Checkpoint):
         return isinstance(error, Interrupted) or (self.requested and exited)
 
     def state_dict(self) -> dict[str, Any]:
-        """States of the random generators."""
-        return collect_generators()
+        """States of the random generators of every process."""
+        own = collect_generators()
+        if not dist.is_initialized():
+            return {"generators": [own]}
+        every: list[dict[str, Any]] = [{}] * dist.get_world_size()
+        dist.all_gather_object(every, own)
+        return {"generators": every}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep them until training starts."""
-        self._generators = state_dict
+        self._generators = state_dict["generators"]
 
 
 def collect_generators() -> dict[str, Any]:

@@ -187,3 +187,9 @@ def test_a_stray_file_that_decides_the_format_is_named(class_folders: MakeFolder
         opened(root, "train")
     assert "\n" not in str(caught.value)
     assert len(opened(root, "all", format="folder")) == 12
+
+
+def test_classes_that_are_numbers_are_in_their_order(class_folders: MakeFolders) -> None:
+    """ImageNet-V2's folders 0 to 999."""
+    root = class_folders(counts={str(number): 1 for number in (10, 9, 0)})
+    assert opened(root, "all").classes == ("0", "9", "10")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -46,6 +46,10 @@ class ImageSource(ABC):
     def raw(self, index: int) -> Readable:
         """The image as it is stored: a path, bytes, or a Pillow image."""
 
+    def shards(self) -> Sequence[int]:
+        """The file, by number, that each image lies in; raises ValueError where images are files of their own."""
+        raise ValueError("these images are no shards: set data.order to images, or pack them (swinv2.data.pack).")
+
     def image(self, index: int, channels: int = 3) -> Image.Image:
         """The image in 1, 3 or 4 channels; raises as `swinv2.data.image.read_image` does."""
         return read_image(self.raw(index), channels, self.name(index))
@@ -65,6 +69,11 @@ class Subset(ImageSource):
     @override
     def raw(self, index: int) -> Readable:
         return self.source.raw(self.indices[index])
+
+    @override
+    def shards(self) -> Sequence[int]:
+        whole = self.source.shards()
+        return dense([whole[index] for index in self.indices])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -89,6 +98,12 @@ class Joined(ImageSource):
                 return source, index
             index -= len(source)
         raise IndexError(index)
+
+
+def dense(values: Iterable[object]) -> list[int]:
+    """Numbers from 0, without gaps, for values, in the order of their first appearance."""
+    numbers: dict[object, int] = {}
+    return [numbers.setdefault(value, len(numbers)) for value in values]
 
 
 Parts = dict[Split, Callable[[], ImageSource]]  # opened only when asked for; without val, train is to be divided
@@ -127,8 +142,10 @@ def stratified_split(labels: Sequence[int], val_fraction: float, seed: int) -> t
     random = np.random.default_rng(seed)
     labels_array = np.asarray(labels)
     held_out = np.zeros(len(labels_array), dtype=bool)
-    for label in np.unique(labels_array):
-        members = random.permutation(np.flatnonzero(labels_array == label))
+    by_label = np.argsort(labels_array, kind="stable")  # one sort, for ImageNet-22K's many classes
+    firsts = np.flatnonzero(np.diff(labels_array[by_label])) + 1
+    for each in np.split(by_label, firsts):
+        members = random.permutation(each)
         count = min(max(round(val_fraction * len(members)), 1), len(members) - 1)
         held_out[members[:count]] = True
     return np.flatnonzero(~held_out).tolist(), np.flatnonzero(held_out).tolist()

@@ -33,7 +33,7 @@ class Folder(ImageSource):
 def folder_parts(options: DataOptions) -> Parts:
     """The parts of a folder, which must have the same classes."""
     parts = by_split(_folders_by_part(Path(options.path)))
-    classes = shared_classes({split: _folders(folder) for split, folder in parts.items()}, options.path)
+    classes = shared_classes({split: subfolders(folder) for split, folder in parts.items()}, options.path)
     return {split: partial(_scan, folder, classes, options.strict) for split, folder in parts.items()}
 
 
@@ -43,16 +43,18 @@ def _folders_by_part(root: Path) -> dict[str, Path]:
     A class may be called train: split names count only in company of another, or alone. A split folder without class
     folders, as of test images whose labels are secret, is left out.
     """
-    names = _folders(root)
+    names = subfolders(root)
     parts = {name.lower(): root / name for name in names if name.lower() in (*TRAIN_PARTS, *VAL_PARTS)}
     if len(parts) == 1 < len(names) or not parts:
         return {"train": root}
-    return {name: folder for name, folder in parts.items() if _folders(folder)} or parts
+    return {name: folder for name, folder in parts.items() if subfolders(folder)} or parts
 
 
-def _folders(root: Path) -> tuple[str, ...]:
+def subfolders(root: Path) -> tuple[str, ...]:
+    """Names of the folders in a folder, in order (0, 1, ..., 10 where all are numbers); hidden ones are left out."""
     with os.scandir(root) as entries:
-        return tuple(sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")))
+        names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+    return tuple(sorted(names, key=int) if all(name.isdecimal() for name in names) else sorted(names))
 
 
 def _scan(root: Path, classes: tuple[str, ...], strict: bool) -> Folder:

@@ -12,6 +12,7 @@ from swinv2.data.sources.base import ImageSource, Parts, divide, join
 OPENERS = {
     "digits": "digits.digit_parts",
     "folder": "folder.folder_parts",
+    "images": "images.image_parts",
     "shards": "shards.shard_parts",
     "huggingface": "huggingface.huggingface_parts",
 }
@@ -27,10 +28,15 @@ MARKS: dict[str, Format] = {  # what a folder of each format contains; a folder 
 }
 
 
-def open_split(options: DataOptions, split: Choice) -> ImageSource:
+def open_split(options: DataOptions, split: Choice, *, labelled: bool = True) -> ImageSource:
     """The training images, the validation images, or all images of a dataset; they have the same classes.
 
     A dataset that brings no validation part is divided by a seeded, stratified split.
+
+    Args:
+        options: Where the images are.
+        split: Which of them.
+        labelled: Whether classes are wanted; without, folders may hold images in any way, and one class will do.
 
     Raises:
         ValueError: The path is missing, the layout is not what the format says, classes disagree between the
@@ -39,7 +45,7 @@ def open_split(options: DataOptions, split: Choice) -> ImageSource:
     if not options.path:
         raise ValueError("there is no data.path: say where the images are, as with --data.path photos.")
     try:
-        return _open(_parts(options), options, split)
+        return _open(_parts(options, labelled), options, split, labelled)
     except ValueError as error:
         mark = _mark(options.path) if options.format == "auto" else None
         if mark is None or not any(path.is_dir() for path in Path(options.path).iterdir()):
@@ -48,7 +54,7 @@ def open_split(options: DataOptions, split: Choice) -> ImageSource:
         raise type(error)(f"{error} ({why})") from error
 
 
-def _open(parts: Parts, options: DataOptions, split: Choice) -> ImageSource:
+def _open(parts: Parts, options: DataOptions, split: Choice, labelled: bool) -> ImageSource:
     if split == "all":
         return join([part() for part in parts.values()])
     if split == "train" and "train" not in parts:
@@ -56,16 +62,18 @@ def _open(parts: Parts, options: DataOptions, split: Choice) -> ImageSource:
     source = parts[split]() if split in parts else parts["train"]()
     if not len(source):
         raise ValueError(f"{options.path} has no images: check the path.")
-    if split == "train" and len(set(source.labels)) < 2:
+    if labelled and split == "train" and len(set(source.labels)) < 2:
         name = source.classes[source.labels[0]]
         raise ValueError(f"{options.path} has the single class {name!r}: training needs two or more.")
     return source if "val" in parts else divide(source, split, options)
 
 
-def _parts(options: DataOptions) -> Parts:
-    layout = recognise(options.path) if options.format == "auto" else options.format
+def _parts(options: DataOptions, labelled: bool) -> Parts:
+    layout: str = recognise(options.path) if options.format == "auto" else options.format
     if layout == "folder" and not Path(options.path).is_dir():
         raise ValueError(f"{options.path} is not a folder: give the folder that holds the class folders.")
+    if layout == "folder" and not labelled:
+        layout = "images"
     module, function = OPENERS[layout].split(".")
     opener = getattr(importlib.import_module(f"swinv2.data.sources.{module}"), function)
     return cast(Parts, opener(options))

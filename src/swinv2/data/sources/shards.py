@@ -20,7 +20,7 @@ from typing_extensions import override
 from swinv2.data.classes import read_classes
 from swinv2.data.image import EXTENSIONS
 from swinv2.data.options import DataOptions
-from swinv2.data.sources.base import ImageSource, Parts, by_split, check_labels
+from swinv2.data.sources.base import ImageSource, Parts, by_split, check_labels, dense
 from swinv2.data.sources.files import find_files, group_by_part
 
 LABELS: dict[str, Callable[[bytes], Any]] = {"cls": int, "json": lambda data: json.loads(data)["label"]}
@@ -54,6 +54,10 @@ class Shards(ImageSource):
         with open(entry.shard, "rb", buffering=0) as file:
             file.seek(entry.offset)
             return file.read(entry.size)
+
+    @override
+    def shards(self) -> Sequence[int]:
+        return dense(entry.shard for entry in self.entries)
 
 
 def shard_parts(options: DataOptions) -> Parts:
