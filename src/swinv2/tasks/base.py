@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import lightning as L
 import torch
+import torch.distributed as dist
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -88,6 +89,11 @@ class Task(L.LightningModule):
         """Raise `Diverged` where a loss is not finite."""
         if not math.isfinite(loss):
             raise Diverged(f"the loss is {float(loss)} at step {self.global_step}: {REMEDY}")
+
+    @property
+    def has_peers(self) -> bool:
+        """Whether other processes train the same model, and wait for this one's part of every step."""
+        return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
     def nothing(self) -> Tensor:
         """A loss of 0 from a blank image, for a process without images among others that wait for its part."""

@@ -45,7 +45,7 @@ class ClassificationTask(Task):
         images, targets = batch.images, batch.labels
         self.train_images.update(len(images))
         if not len(images):
-            return self.nothing() if self.trainer.world_size > 1 else None
+            return self.nothing() if self.has_peers else None
         if self.mixing:
             images, targets = self.mixing(images, targets)
         logits = self.model(images).float()
@@ -55,7 +55,7 @@ class ClassificationTask(Task):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count a batch in `metrics`."""
         images = batch.images
-        if not len(images) and self.trainer.world_size > 1:
+        if not len(images) and self.has_peers:
             self.nothing()
         self.metrics.update(self.model(images) if len(images) else images, batch.labels)
 

@@ -39,13 +39,13 @@ class SimMIMTask(Task):
         """Loss of a batch under masks that are new in every epoch; None without readable images."""
         self.train_images.update(len(batch.images))
         if not len(batch.images):
-            return self.nothing() if self.trainer.world_size > 1 else None
+            return self.nothing() if self.has_peers else None
         return self.count(self._loss(batch, self.current_epoch), len(batch.images))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count a batch in `metrics`."""
         images = len(batch.images)
-        if not images and self.trainer.world_size > 1:
+        if not images and self.has_peers:
             self.nothing()
         self.metrics.update(self._loss(batch, EVERY_EPOCH) if images else None, images)
 
