@@ -30,7 +30,8 @@ MAY = {
     "export": BASE | {"ops", "model", "checkpoint"},
     "integrations": BASE | {"ops", "model", "checkpoint"},
     "benchmark": BASE | {"ops", "model", "checkpoint"},
-    "cli": BASE | {"ops", "model", "checkpoint", "data", "tasks", "train", "export", "benchmark"},
+    "plan": BASE | {"ops", "model", "benchmark"},
+    "cli": BASE | {"ops", "model", "checkpoint", "data", "tasks", "train", "export", "benchmark", "plan"},
     "__init__": BASE | {"ops", "model", "checkpoint"},
     "__main__": {"cli"},
 }

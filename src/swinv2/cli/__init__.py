@@ -17,6 +17,7 @@ VERBS = {
     "predict": "name what is on images",
     "convert": "bring weights into another format, window or resolution",
     "export": "write a program for torch.export or ONNX",
+    "plan": "say what a training step needs, and on which cards it fits",
     "benchmark": "measure a model's speed and memory on this machine",
     "models": "list the models by name",
 }
