@@ -73,7 +73,8 @@ def test_rows_are_kept_and_replaced_one_by_one(options: argparse.Namespace) -> N
 
 def test_results_of_another_machine_are_not_mixed(options: argparse.Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
     Store("compare", options).add("a", {"value": 1})
-    monkeypatch.setattr(common, "describe", lambda device: {"device": "another"})
+    other = {**common.describe(options.device), "versions": {"torch": "1.0"}}
+    monkeypatch.setattr(common, "describe", lambda device: other)
     with pytest.raises(SystemExit, match="was measured on another machine"):
         Store("compare", options)
     options.overwrite = True
@@ -82,6 +83,6 @@ def test_results_of_another_machine_are_not_mixed(options: argparse.Namespace, m
 
 def test_the_rows_are_named_apart() -> None:
     names = [str(row) for row in ROWS]
-    assert len(set(names)) == len(names) == 20
+    assert len(set(names)) == len(names) == 24
     assert "inference w8 256 b8 fp32 eager" in names
     assert "training w24 384 b2 bf16 autocast compiled" in names

@@ -197,7 +197,7 @@ def test_folders_of_transformers(kind, spec, tmp_path):
         back, report = build.from_pretrained(tmp_path / "ours", output_loading_info=True)
         assert not any(report.values())
         assert same(back.state_dict(), want.state_dict())
-        assert torch.equal(run(back.eval(), x), run(want, x))
+        assert relative_error(run(back.eval(), x), run(want, x)) < 1e-6  # products depend on where memory lies
     for name in ("window_size", "depths", "num_heads", "embed_dim", "mlp_ratio", "image_size", "architectures"):
         assert getattr(back.config, name) == getattr(want.config, name), name
 
