@@ -55,13 +55,13 @@ def test_where_it_is_tells_no_direction() -> None:
     source, task = open_split(DataOptions(path="digits"), "train"), Motion(size=16, frames=12)
     for label in (0, 4):
         counts = {0: np.zeros(4), 11: np.zeros(4)}
-        for number in range(300):
+        for number in range(120):
             frames = np.stack(list(moving(source, label, task, np.random.default_rng(number)))).astype(float)
             x = np.angle(place_of(frames)[0]) % math.tau / math.tau
             for frame, count in counts.items():
                 count[int(4 * x[frame])] += 1
         for count in counts.values():
-            chi_square = ((count - 75) ** 2 / 75).sum()
+            chi_square = ((count - 30) ** 2 / 30).sum()
             assert chi_square < 16.3, f"one time in a thousand by chance: {count}"  # 3 degrees of freedom
 
 

@@ -32,10 +32,20 @@ def read_all(path: Path) -> list[Image.Image]:
         return [image for _, image in video.frames([video.extent.moment(i) for i in range(video.extent.frames)])]
 
 
-@pytest.mark.parametrize("rate", [Fraction(30000, 1001), Fraction(24000, 1001), Fraction(25, 2), 10, 60])
+ODD = Fraction(30000, 1001)
+
+
 @pytest.mark.parametrize(
-    ("name", "codec"),
-    [("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.ts", "libx264"), ("a.avi", "mpeg4"), ("a.webm", "libvpx")],
+    ("name", "codec", "rate"),
+    [
+        *(("a.mp4", "libx264", rate) for rate in (ODD, Fraction(24000, 1001), Fraction(25, 2), 10, 60)),
+        ("a.mkv", "libx264", ODD),
+        ("a.mkv", "libx264", Fraction(25, 2)),
+        ("a.ts", "libx264", ODD),
+        ("a.flv", "libx264", ODD),
+        ("a.avi", "mpeg4", ODD),
+        ("a.webm", "libvpx", ODD),
+    ],
 )
 def test_every_frame_is_found_whatever_the_rate_and_container(
     make_video: Make, name: str, codec: str, rate: Any
@@ -156,11 +166,11 @@ def damaged(case: str, folder: Path) -> Path:
 
 REASONS = {
     "missing": "No such file",
-    "text": "",
-    "empty": "",
-    "folder": "",
+    "text": "Invalid data found",
+    "empty": "Invalid data found",
+    "folder": "Is a directory",
     "sound": "it holds no video but audio; remove it",
-    "cut before its index": "",
+    "cut before its index": "nothing is found in it",
     "cut after its index": r"its frames end after \d+\.\d of 20\.0 s",
 }
 

@@ -45,7 +45,7 @@ def still(folder: Make, frames: int = 12) -> Path:
     """A video that shows one photo all the time."""
     random = np.random.default_rng(0)
     photo = Image.fromarray(random.integers(0, 256, (9, 15, 3), dtype=np.uint8)).resize((80, 48))
-    return folder(frames=[np.asarray(photo)] * frames, options={"crf": "4"})
+    return folder(frames=[np.asarray(photo)] * frames, options={"crf": "0"})
 
 
 def test_the_middle_clip_is_the_middle_frames_as_the_image_transform_makes_them(make_video: Make) -> None:

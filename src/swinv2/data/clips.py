@@ -98,7 +98,7 @@ def random_clip(options: ClipOptions, extent: Extent, draw: Draw) -> list[float]
     """
     if options.sampling == "uniform":
         return _uniform(options, extent, draw(options.frames))
-    starts = int(_slack(options, extent)) + 1
+    starts = _slack(options, extent) + 1
     return _dense(options, extent, int(draw(1)[0] * starts))
 
 
@@ -112,8 +112,8 @@ def view_clips(options: ClipOptions, extent: Extent) -> list[list[float]]:
     if options.sampling == "uniform":
         return [_uniform(options, extent, [(view + 0.5) / count] * options.frames) for view in range(count)]
     slack = _slack(options, extent)
-    starts = [slack / 2] if count == 1 else [slack * view / (count - 1) for view in range(count)]
-    return [_dense(options, extent, int(start)) for start in starts]
+    starts = [slack // 2] if count == 1 else [round(slack * view / (count - 1)) for view in range(count)]
+    return [_dense(options, extent, start) for start in starts]
 
 
 def covering_clips(options: ClipOptions, extent: Extent, most: int) -> list[list[float]]:
@@ -123,23 +123,20 @@ def covering_clips(options: ClipOptions, extent: Extent, most: int) -> list[list
     """
     if options.sampling == "uniform":
         return view_clips(replace(options, views=(1, 1)), extent)
-    half = max(_span(options, extent) / 2, 1)
     slack = _slack(options, extent)
-    count = min(int(slack / half) + 1 + (slack % half > 0), most)
-    return [_dense(options, extent, int(slack * view / max(count - 1, 1))) for view in range(count)]
+    half = max((extent.frames - slack) // 2, 1)
+    count = min(-(-slack // half) + 1, most)
+    return [_dense(options, extent, slack * view // max(count - 1, 1)) for view in range(count)]
 
 
 def _step(options: ClipOptions, extent: Extent) -> float:
     return options.stride if options.fps is None else extent.rate / options.fps
 
 
-def _span(options: ClipOptions, extent: Extent) -> float:
-    return (options.frames - 1) * _step(options, extent) + 1
-
-
-def _slack(options: ClipOptions, extent: Extent) -> float:
+def _slack(options: ClipOptions, extent: Extent) -> int:
     """How many frames later than the first a dense clip may start."""
-    return max(extent.frames - _span(options, extent), 0)
+    last = int((options.frames - 1) * _step(options, extent) + 0.5)
+    return max(extent.frames - 1 - last, 0)
 
 
 def _dense(options: ClipOptions, extent: Extent, start: int) -> list[float]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
-from torch.utils.data import get_worker_info
 
 from swinv2.data.clips import Extent
 from swinv2.data.image import OF_THE_FILE, UnreadableImage
@@ -53,6 +53,11 @@ def is_video_name(path: str) -> bool:
     return os.path.splitext(path)[1].lower() in EXTENSIONS
 
 
+def left_out(path: str) -> str:
+    """What to say of a file that is no video by its extension."""
+    return f"{path}: not a video by its extension; remove it."
+
+
 @contextlib.contextmanager
 def open_video(path: str | os.PathLike[str], name: str | None = None) -> Iterator[Video]:
     """Open a video file for reading.
@@ -88,9 +93,10 @@ class Video:
         self._container = container
         self._stream = _video_stream(container, name)
         self._unit = float(self._stream.time_base or 0)
-        # More threads are quicker here, but compete with each other where workers decode side by side.
-        self._stream.codec_context.thread_type = "AUTO"
-        self._stream.codec_context.thread_count = 1 if get_worker_info() else 0
+        # Without threads of its own: those of a decoder that is still open are missing in a process that is forked, as
+        # the workers of a loader are, which then waits for them for ever.
+        self._stream.codec_context.thread_count = 1
+        self._to_rgb = partial(import_av().video.reformatter.VideoReformatter().reformat, format="rgb24", threads=1)
         rate = self._stream.average_rate or self._stream.guessed_rate or self._stream.base_rate
         if not rate or not self._unit:
             raise UnreadableVideo(f"{name}: it does not tell its frame rate; convert it to MP4.")
@@ -114,7 +120,7 @@ class Video:
         wanted, size = sorted(set(moments)), None
         with _told(self.name):
             for moment, frame in zip(wanted, self._shown_at(wanted), strict=True):
-                image = _upright(frame)
+                image = _upright(Image.fromarray(self._to_rgb(frame).to_ndarray()), frame)
                 size = size or image.size
                 image = image if image.size == size else image.resize(size)
                 yield moment, image if channels == 3 else image.convert("L")
@@ -144,14 +150,19 @@ class Video:
 
     def _from(self, moment: float) -> Iterator[VideoFrame]:
         """Frames from one at or before a moment on; a format that seeks too far is asked again for an earlier one."""
-        back = 0.0
-        while True:
-            self._seek(max(moment - back, self.extent.start))
+        start = self.extent.start
+        earlier = [moment - back for back in (0, 1, 4, 16, 64) if moment - back > start]
+        for place in (*earlier, start, start - 1):  # MPEG-TS finds its first frame from before it alone
+            try:
+                self._seek(place)
+            except import_av().FFmpegError:
+                if place >= start:
+                    raise
+                self._seek(start)
             frames = self._container.decode(self._stream)
             first = next(frames, None)
-            if (first is not None and self._time(first) <= moment) or moment - back <= self.extent.start:
+            if first is not None and self._time(first) <= max(moment, start):
                 break
-            back = 2 * back + 1
         if first is not None:
             yield first
             yield from frames
@@ -161,7 +172,8 @@ class Video:
         start = (self._stream.start_time or 0) * self._unit
         said = (self._stream.duration or 0) * self._unit
         guess = said or (self._container.duration or 0) / 1e6
-        ends = self._ends(start + guess, 1 / rate) or self._ends(start, 1 / rate)
+        backs = (0.0, 2.0, 20.0, guess)  # some formats find nothing near the end
+        ends = next(filter(None, (self._ends(start + guess - min(back, guess), 1 / rate) for back in backs)), [])
         if not ends:
             raise UnreadableVideo(f"{self.name}: it holds no frames; repair or remove it.")
         if start + said - max(ends) > MISSING:
@@ -202,6 +214,8 @@ def _video_stream(container: InputContainer, name: str) -> VideoStream:
     disposition = import_av().stream.Disposition
     covers = disposition.attached_pic | disposition.timed_thumbnails
     streams = [stream for stream in container.streams.video if not stream.disposition & covers]
+    if not len(container.streams):
+        raise UnreadableVideo(f"{name}: nothing is found in it, as of a file that is cut off; repair or remove it.")
     if not streams:
         holds = " but audio" if container.streams.audio else ""
         raise UnreadableVideo(f"{name}: it holds no video{holds}; remove it.")
@@ -210,9 +224,8 @@ def _video_stream(container: InputContainer, name: str) -> VideoStream:
     return streams[0]
 
 
-def _upright(frame: VideoFrame) -> Image.Image:
-    """An RGB image of a frame, turned and mirrored as the file asks."""
-    image: Image.Image = frame.to_image()
+def _upright(image: Image.Image, frame: VideoFrame) -> Image.Image:
+    """An image of a frame, turned and mirrored as the file asks."""
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return image
