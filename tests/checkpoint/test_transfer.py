@@ -133,7 +133,7 @@ def test_inflation_to_another_window_is_that_of_the_image_model_moved_there(smal
     still = images(64, 64)[:, :, None].expand(-1, -1, 8, -1, -1)
     with torch.no_grad():
         assert relative(clip(still), moved(still[:, :, 0])) < 1e-5
-        assert relative(moved(still[:, :, 0]), model(still[:, :, 0])) > 1e-3
+        assert relative(moved(still[:, :, 0]), model(still[:, :, 0])) > 1e-4
 
 
 def test_inflated_models_learn_of_time(small):

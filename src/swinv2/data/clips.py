@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 EXTRA = "clip"
 """Key under which weights say what clips they were trained on."""
@@ -67,9 +67,9 @@ class ClipOptions:
         if EXTRA not in extra:
             return None
         try:
-            fields = json.loads(extra[EXTRA])
-            return cls(**{name: tuple(x) if isinstance(x, list) else x for name, x in fields.items()})
-        except (TypeError, AttributeError, json.JSONDecodeError) as error:
+            fields: dict[str, Any] = json.loads(extra[EXTRA])
+            return cls(**{**fields, "views": tuple(fields["views"])})
+        except (TypeError, KeyError, json.JSONDecodeError) as error:
             raise ValueError(f"the weights' clip options {extra[EXTRA]!r} cannot be read: update swinv2.") from error
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from swinv2.data.options import DataOptions
+from swinv2.data.options import DataOptions, Split
 from swinv2.data.sources import ImageSource, open_split
 from swinv2.data.video import import_av
 from swinv2.files import folder_aside
@@ -76,7 +76,8 @@ def make_motion(out: Path, task: Motion) -> Iterator[str]:
         raise ValueError(f"{out} exists: choose another folder, or remove it.")
     options = DataOptions(path=task.source, split_seed=task.seed)
     with folder_aside(out) as aside:
-        for split, count in (("train", task.videos), ("val", task.val_videos)):
+        counts: dict[Split, int] = {"train": task.videos, "val": task.val_videos}
+        for split, count in counts.items():
             source = open_split(options, split)
             for label, direction in enumerate(DIRECTIONS):
                 folder = aside / split / direction

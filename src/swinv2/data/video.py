@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import pairwise
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -226,7 +226,7 @@ def _video_stream(container: InputContainer, name: str) -> VideoStream:
 
 def _upright(image: Image.Image, frame: VideoFrame) -> Image.Image:
     """An image of a frame, turned and mirrored as the file asks."""
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return image
     rows = np.frombuffer(bytes(matrix), np.int32).reshape(3, 3) / 65536
