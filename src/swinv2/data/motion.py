@@ -105,10 +105,10 @@ def moving(source: ImageSource, label: int, task: Motion, random: np.random.Gene
 
 
 def _background(size: int, random: np.random.Generator) -> npt.NDArray[np.float64]:
-    """A texture of large and small blotches, [size, size, 3]."""
+    """A texture of large and small blotches, [size, size, 3], darker than a digit."""
     layers = [random.integers(0, 256, (side, side, 3), dtype=np.uint8) for side in TEXTURE]
     resized = [np.asarray(Image.fromarray(layer).resize((size, size), Image.Resampling.BICUBIC)) for layer in layers]
-    texture: npt.NDArray[np.float64] = np.mean(resized, axis=0)
+    texture: npt.NDArray[np.float64] = 0.7 * np.mean(resized, axis=0)
     return texture
 
 
@@ -117,7 +117,7 @@ def _object(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Colours [size, size, 3] and opacity [size, size, 1] of an object in the upper left corner.
 
-    A digit is a stroke of one colour, another image a square of 2/5 of the side.
+    A digit is a white stroke, another image a square; their side is 2/5 of the frame's.
     """
     side = 2 * size // 5
     row = int(random.integers(len(source)))
@@ -125,7 +125,7 @@ def _object(
     gray = source.name(row).startswith("digits/")
     image = source.image(row, 1 if gray else 3).resize((side, side), Image.Resampling.BICUBIC)
     if gray:
-        colours[:side, :side] = random.choice((0, 255), 3)
+        colours[:side, :side] = 255
         opacity[:side, :side, 0] = np.asarray(image) / 255
     else:
         colours[:side, :side], opacity[:side, :side] = np.asarray(image), 1
