@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -172,6 +173,29 @@ def test_workers_change_nothing(make_video: Make) -> None:
     assert pickle.loads(pickle.dumps(rows)).reader.options == rows.reader.options
     there = torch.cat(list(DataLoader(rows, batch_size=2, num_workers=2)))
     assert torch.equal(there, torch.stack(list(rows)))
+
+
+class Collected(Rows):
+    """The same by a process that frees what it has inherited."""
+
+    def __getitem__(self, row: int) -> Tensor:
+        gc.collect()
+        return super().__getitem__(row)
+
+
+@pytest.mark.timeout(60)
+def test_workers_may_free_a_decoder_of_their_parent(make_video: Make) -> None:
+    """A decoder's threads are not forked: freeing it would wait for them for ever."""
+    rows = Collected(make_video())
+    gc.disable()
+    try:
+        with open_video(rows.path) as video:
+            next(video.frames([1.0, 2.0, 3.0]))
+            video.itself = video  # only the garbage collector finds it
+        del video
+        assert len(list(DataLoader(rows, batch_size=2, num_workers=1))) == 3
+    finally:
+        gc.enable()
 
 
 def test_reading_leaves_the_random_state_of_others_alone(make_video: Make) -> None:
