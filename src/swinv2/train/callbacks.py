@@ -33,8 +33,8 @@ Say = Callable[[str], None]
 class Ema(WeightAveraging):
     """Moving average of the weights, which takes the model's place during validation and after training.
 
-    Frozen weights stay as they are to the bit, which Lightning's own average (decay * a + (1 - decay) * b) rounds; whole
-    numbers, such as the count of batches in a BatchNorm, are taken as they are.
+    Frozen weights stay as they are to the bit, which Lightning's own average (decay * a + (1 - decay) * b) rounds. Of
+    whole numbers, such as a BatchNorm's count of batches, there is no average.
     """
 
     validating = False
