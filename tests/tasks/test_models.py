@@ -73,9 +73,13 @@ def test_another_window_is_that_of_the_encoder(regressor: Callable[..., Native],
     """As `swinv2.load` transfers the same weights."""
     save(regressor(position_bias=bias), tmp_path / "toy.safetensors")
     moved = load_model(tmp_path / "toy.safetensors", window_size=6)
-    body = {n.removeprefix("backbone."): x for n, x in read(tmp_path / "toy.safetensors").tensors.items()}
+    body = {
+        name.removeprefix("backbone."): tensor
+        for name, tensor in read(tmp_path / "toy.safetensors").tensors.items()
+        if name.startswith(("backbone.patch_embed.", "backbone.stages."))
+    }
     plain = SwinTransformer(config(position_bias=bias))
-    plain.load_state_dict(plain.state_dict() | {n: x for n, x in body.items() if n in plain.state_dict()})
+    plain.load_state_dict(plain.state_dict() | body)
     save(plain, tmp_path / "plain.safetensors")
     expected = load(tmp_path / "plain.safetensors", window_size=6)
     assert moved.config.window_size == ((6, 6), (6, 6))
