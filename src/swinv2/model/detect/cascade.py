@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -166,14 +167,17 @@ class Cascade(nn.Module):
         )
         x = self._pool(self.mask_pool, scene, boxes)
         features = None
-        for head in self.mask[: number + 1] if self.config.mask_flow else [self.mask[number]]:
-            features = head(x, features)
-        logits = self.mask[number].predictor(features)
+        for each in range(number + 1) if self.config.mask_flow else [number]:
+            features = self.mask[each](x, features)
+        logits = self._mask_head(number).predictor(features)
         wanted = [
-            mask_targets(target["masks"], *each, size=logits.shape[-1])
-            for target, *each in zip(targets, boxes, objects, strict=True)
+            mask_targets(target["masks"], known, index, logits.shape[-1])
+            for target, known, index in zip(targets, boxes, objects, strict=True)
         ]
         return mask_loss(logits, torch.cat(labels), torch.cat(wanted))
+
+    def _mask_head(self, number: int) -> MaskHead:
+        return cast(MaskHead, self.mask[number])
 
     def _select(self, boxes: Tensor, scores: Tensor, size: Size) -> dict[str, Tensor]:
         """Detections of an image, of boxes ``[M, R, 4]`` and scores ``[M, classes + 1]``."""
@@ -190,11 +194,11 @@ class Cascade(nn.Module):
         """Probabilities ``[N, 1, 28, 28]`` of each image's detections, the mean of all mask heads."""
         labels = torch.cat([each["labels"] for each in found])
         x = self._pool(self.mask_pool, scene, [each["boxes"] for each in found])
-        number = torch.arange(len(labels), device=labels.device)
+        every = torch.arange(len(labels), device=labels.device)
         features, probabilities = None, []
-        for head in self.mask:
-            features = head(x, features)
-            logits = head.predictor(features)[number, labels]
+        for number in range(len(self.mask)):
+            features = self.mask[number](x, features)
+            logits = self._mask_head(number).predictor(features)[every, labels]
             probabilities.append(logits.to(at_least_fp32(logits.dtype)).sigmoid())
         mean = torch.stack(probabilities).mean(0)
         return mean[:, None].split([len(each["labels"]) for each in found])

@@ -20,6 +20,27 @@ IGNORED = 255
 """Label of a pixel that the semantic branch does not learn from."""
 
 
+def _numbers(name: str, value: object, count: int | None) -> Numbers:
+    """A tuple of positive numbers, ``count`` of them unless it is None."""
+    entries = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else ()
+    if not entries or (count is not None and len(entries) != count):
+        raise ValueError(f"{name} is {value!r}, but must be a tuple of {count or 'one or more'} numbers.")
+    for entry in entries:
+        _check_number(name, entry, 0)
+    return entries
+
+
+def _check_number(name: str, value: object, low: float, high: float = math.inf) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high or value == math.inf:
+        bounds = f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+        raise ValueError(f"{name} is {value!r}, but must be a number {bounds}.")
+
+
+def _check_whole(name: str, value: object, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} is {value!r}, but must be a whole number of at least {least}.")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BoxStage:
     """One stage of box (and mask) heads."""
@@ -213,27 +234,6 @@ def _stages(value: object) -> tuple[BoxStage, ...]:
         if isinstance(entry, Mapping):
             _check_names(BoxStage, entry)
     return tuple(entry if isinstance(entry, BoxStage) else BoxStage(**entry) for entry in entries)
-
-
-def _numbers(name: str, value: object, count: int | None) -> Numbers:
-    """A tuple of positive numbers, ``count`` of them unless it is None."""
-    entries = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else ()
-    if not entries or (count is not None and len(entries) != count):
-        raise ValueError(f"{name} is {value!r}, but must be a tuple of {count or 'one or more'} numbers.")
-    for entry in entries:
-        _check_number(name, entry, 0)
-    return entries
-
-
-def _check_number(name: str, value: object, low: float, high: float = math.inf) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high or value == math.inf:
-        bounds = f"of at least {low}" if high == math.inf else f"from {low} to {high}"
-        raise ValueError(f"{name} is {value!r}, but must be a number {bounds}.")
-
-
-def _check_whole(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} is {value!r}, but must be a whole number of at least {least}.")
 
 
 # The published standard deviations: .1 .1 .2 .2, .05 .05 .1 .1, and a third of the first (printed as .033 and .067).

@@ -26,7 +26,7 @@ SEMANTIC_DEPTH = 4
 _convolution = partial(Conv2dNormActivation, norm_layer=None)
 
 
-class RoIPool(MultiScaleRoIAlign):
+class RoIPool(MultiScaleRoIAlign):  # type: ignore[misc]  # torchvision is not typed
     """Boxes to ``[boxes, C, size, size]``, each from the level that fits its size (arXiv 1612.03144, eq. 1).
 
     torchvision's RoIAlign with its defaults: two samples on a side of a cell, coordinates not shifted by half a pixel
@@ -44,7 +44,7 @@ class RoIPool(MultiScaleRoIAlign):
         self.scales = [1 / stride for stride in strides]
         self.map_levels = LevelMapper(int(log2(strides[0])), int(log2(strides[-1])))
 
-    def forward(self, maps: Mapping[str, Tensor], boxes: Sequence[Tensor]) -> Tensor:  # type: ignore[override]
+    def forward(self, maps: Mapping[str, Tensor], boxes: Sequence[Tensor]) -> Tensor:
         """Pool boxes ``[N_i, 4]`` of each image i; in fp32 at least, the result in the maps' dtype."""
         dtype = next(iter(maps.values())).dtype
         wide = at_least_fp32(dtype)
@@ -52,7 +52,7 @@ class RoIPool(MultiScaleRoIAlign):
         return super().forward(known, [each.to(wide) for each in boxes], []).to(dtype)
 
 
-class BoxHead(TwoMLPHead):
+class BoxHead(TwoMLPHead):  # type: ignore[misc]  # torchvision is not typed
     """Pooled boxes ``[N, C, 7, 7]`` to logits ``[N, classes + 1]``, background first, and deltas ``[N, 4 R]``.
 
     R is 1 if deltas serve every class, else ``classes + 1``, background's unused, as in torchvision.

@@ -15,7 +15,7 @@ from swinv2.model.detect.matching import Target, match
 from swinv2.precision import at_least_fp32
 
 
-class Anchors(AnchorGenerator):
+class Anchors(AnchorGenerator):  # type: ignore[misc]  # torchvision is not typed
     """Anchors of each level at its stride.
 
     torchvision divides the padded image by the map, so that where a level's map does not divide it (the last ones of
@@ -34,11 +34,11 @@ class Anchors(AnchorGenerator):
         self.set_cell_anchors(at_least_fp32(first.dtype), first.device)
         grids = [list(x.shape[-2:]) for x in feature_maps]
         strides = [[stride, stride] for stride in self.strides]
-        anchors = torch.cat(self.grid_anchors(grids, strides))  # type: ignore[arg-type]  # numbers serve as tensors do
+        anchors = torch.cat(self.grid_anchors(grids, strides))
         return [anchors] * len(image_list.image_sizes)
 
 
-class ProposalHead(RPNHead):
+class ProposalHead(RPNHead):  # type: ignore[misc]  # torchvision is not typed
     """torchvision's convolutions, their outputs at least fp32, as coordinates need."""
 
     def forward(self, x: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
@@ -48,7 +48,7 @@ class ProposalHead(RPNHead):
         return [score.to(wide) for score in scores], [delta.to(wide) for delta in deltas]
 
 
-class ProposalNetwork(RegionProposalNetwork):
+class ProposalNetwork(RegionProposalNetwork):  # type: ignore[misc]  # torchvision is not typed
     """Proposals of each image and, in training, the losses "loss_objectness" and "loss_rpn_box_reg" (beta 1/9).
 
     Args:
