@@ -61,5 +61,5 @@ def soft_nms(boxes: Tensor, scores: Tensor, labels: Tensor, decay: Decay, limit:
         final.append(remaining[best])
         rivals = labels == labels[best]
         remaining = torch.where(rivals, remaining * decay(box_iou(boxes[best], boxes)[0]), remaining)
-        remaining[best] = -1.0
+        remaining[best] = 0.0
     return torch.cat(taken), torch.cat(final)
