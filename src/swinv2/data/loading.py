@@ -8,7 +8,7 @@ import time
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -84,6 +84,10 @@ class Samples(Dataset["Sample | Problem"]):
             image_tensor = self.transform(image)
         return Sample(image_tensor, self.source.labels[key.row], key.row, time.perf_counter() - started)
 
+    def batch(self, items: Sequence[Sample | Problem]) -> Batch | Problem:
+        """See `collate`."""
+        return collate(items, self.strict)
+
 
 @contextmanager
 def seeded(key: SampleKey) -> Iterator[None]:
@@ -99,18 +103,23 @@ def seeded(key: SampleKey) -> Iterator[None]:
 
 def collate(items: Sequence[Sample | Problem], strict: bool = False) -> Batch | Problem:
     """A batch without the unreadable images, or the first error that must stop the loader."""
-    errors = [item for item in items if not isinstance(item, Sample)]
-    fatal = [error for error in errors if strict or not isinstance(error, UnreadableImage)]
+    fatal = first_fatal(items, strict)
     if fatal:
-        return fatal[0]
+        return fatal
     samples = [item for item in items if isinstance(item, Sample)]
     return Batch(
         images=torch.stack([sample.image for sample in samples]) if samples else torch.empty(0),
         labels=torch.tensor([sample.label for sample in samples], dtype=torch.long),
         indices=torch.tensor([sample.row for sample in samples], dtype=torch.long),
-        skipped=tuple(map(str, errors)),
+        skipped=tuple(str(item) for item in items if isinstance(item, Exception)),
         seconds=sum(sample.seconds for sample in samples),
     )
+
+
+def first_fatal(items: Sequence[Any], strict: bool) -> Problem | None:
+    """The first error among items that must stop the loader, if there is one."""
+    errors = (item for item in items if isinstance(item, Exception))
+    return next((error for error in errors if strict or not isinstance(error, UnreadableImage)), None)
 
 
 class Groups(Dataset[list[Any]]):
@@ -173,7 +182,7 @@ class Loader(DataLoader[Any]):
             self.handed_out += 1
             self.waited += time.perf_counter() - asked
             self.worked += batch.seconds
-            self.images += len(batch.labels)
+            self.images += len(batch.indices)
             yield batch
             asked = time.perf_counter()
 
@@ -255,7 +264,7 @@ def make_loader(
         batch_size=None,
         sampler=EpochSampler(plan),
         num_workers=workers,
-        collate_fn=partial(collate, strict=samples.strict),
+        collate_fn=samples.batch,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
         generator=torch.Generator().manual_seed(seed),
