@@ -62,9 +62,9 @@ class InstaBoost:
             window, copy, alpha = self._moved(pixels, masks[number], boxes[number])
             canvas[window] = torch.lerp(canvas[window], gain * copy, alpha)
             owner[window[1:]][alpha > 0.5] = number
-        moved = (owner == torch.arange(len(masks), dtype=torch.int32)[:, None, None]).to(torch.uint8)
+        moved = owner == torch.arange(len(masks), dtype=torch.int32)[:, None, None]
         drawn = canvas.round_().clamp_(0, 255).byte().permute(1, 2, 0).squeeze(2).contiguous().numpy()
-        target = cut(target | {"masks": moved}, image.height, image.width)
+        target = cut(target | {"masks": moved.to(torch.uint8)}, image.height, image.width)
         return Image.fromarray(drawn), select(target, moved.flatten(1).any(1))
 
     def _moved(self, pixels: Tensor, mask: Tensor, box: list[float]) -> tuple[tuple[slice, ...], Tensor, Tensor]:

@@ -33,6 +33,8 @@ Target = dict[str, Any]
 
 PATTERNS = ("annotations/*instances*.json", "*instances*.json", "annotations/*.json", "*.json", "*/_annotations.*.json")
 """Where a data set's files are looked for; the first that finds any counts."""
+OTHERS = ("captions", "keypoints", "image_info", "panoptic", "stuff")
+"""What the names of COCO's files without instances have."""
 PROBED = 20
 """So many images tell which folder holds them."""
 
@@ -211,16 +213,21 @@ def find_json(options: DetectionDataOptions) -> dict[Split, Path]:
         raise ValueError("there is no data.path: say where the images and their JSON files are.")
     if root.is_file():
         return {"train": root}
-    found = next((files for pattern in PATTERNS if (files := sorted(root.glob(pattern)))), [])
+    found = next((files for pattern in PATTERNS if (files := _instances(root, pattern))), [])
     parts: dict[str, list[Path]] = {}
     for file in found:
-        parts.setdefault(part_of(file.stem) or part_of(file.parent.name), []).append(file)
+        told = file.parent.name if file.stem.startswith("_") else file.stem
+        parts.setdefault(part_of(told), []).append(file)
     files = by_split(parts) or {"train": parts.get("", [])}
     for split, candidates in files.items():
         if len(candidates) != 1:
             what = ", ".join(file.name for file in candidates) or "no JSON file of instances"
             raise ValueError(f"{root} has {what}: name one with data.{split}, as annotations/instances_{split}.json.")
     return {split: candidates[0] for split, candidates in files.items()}
+
+
+def _instances(root: Path, pattern: str) -> list[Path]:
+    return sorted(file for file in root.glob(pattern) if not any(other in file.name for other in OTHERS))
 
 
 def _open(file: Path, split: Split, options: DetectionDataOptions) -> CocoSource:
