@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from swinv2.data.objects import boxes_of, cut, select
+from swinv2.data.objects import areas_of, boxes_of, cut, select
 from swinv2.data.sources.coco import Target
 
 EDGE = 10
@@ -50,11 +50,11 @@ class InstaBoost:
     def __call__(self, image: Image.Image, target: Target) -> tuple[Image.Image, Target]:
         """The image and its objects, which have masks; what others now hide is no part of a mask any more."""
         masks = target["masks"]
-        areas = masks.sum((1, 2), dtype=torch.float32)
+        areas = areas_of(masks)
         if float(torch.rand(())) >= self.probability or not areas.any():
             return image, target
         pixels = torch.from_numpy(np.array(image)).view(image.height, image.width, -1).permute(2, 0, 1).float()
-        canvas = filled(pixels, (masks != 0).any(0))
+        canvas = filled(pixels, masks.amax(0) != 0)
         owner = torch.full(masks.shape[1:], -1, dtype=torch.int32)
         gain = 1 + uniform(-GAIN, GAIN) if float(torch.rand(())) < self.colour else 1.0
         boxes = boxes_of(masks).tolist()
@@ -62,10 +62,10 @@ class InstaBoost:
             window, copy, alpha = self._moved(pixels, masks[number], boxes[number])
             canvas[window] = torch.lerp(canvas[window], gain * copy, alpha)
             owner[window[1:]][alpha > 0.5] = number
-        moved = owner == torch.arange(len(masks), dtype=torch.int32)[:, None, None]
+        moved = (owner == torch.arange(len(masks), dtype=torch.int32)[:, None, None]).to(torch.uint8)
         drawn = canvas.round_().clamp_(0, 255).byte().permute(1, 2, 0).squeeze(2).contiguous().numpy()
-        target = cut(target | {"masks": moved.to(torch.uint8)}, image.height, image.width)
-        return Image.fromarray(drawn), select(target, moved.flatten(1).any(1))
+        target = cut(target | {"masks": moved}, image.height, image.width)
+        return Image.fromarray(drawn), select(target, target["area"] > 0)
 
     def _moved(self, pixels: Tensor, mask: Tensor, box: list[float]) -> tuple[tuple[slice, ...], Tensor, Tensor]:
         """Where in an image [C, H, W] an object comes to lie, its colours there, and how far they cover it."""

@@ -46,9 +46,12 @@ def draw_detections(
     picture = picture.resize((max(round(image.width * zoom), 1), max(round(image.height * zoom), 1)))
     draw = ImageDraw.Draw(picture)
     font = _font(max(picture.size) / (90 if len(shown) > CROWDED else 60))
+    boxes = (zoom * detections["boxes"]).tolist()
     for n in shown:
+        draw.rectangle(boxes[n], outline=class_colour(labels[n]), width=max(round(font.size / 7), 1))
+    for n in shown:  # above all boxes
         name = _printable(classes[labels[n] - 1]) + (f" {scores[n]:.2f}" if "scores" in detections else "")
-        _draw_object(draw, (zoom * detections["boxes"][n]).tolist(), name, class_colour(labels[n]), font)
+        _draw_name(draw, boxes[n], name, class_colour(labels[n]), font)
     present = sorted({labels[n] for n in shown})
     return _with_legend(picture, [(_printable(classes[label - 1]), class_colour(label)) for label in present])
 
@@ -66,15 +69,14 @@ def _shaded(pixels: Pixels, masks: Iterable[tuple[RLE, Colour]]) -> Pixels:
     return pixels
 
 
-def _draw_object(
+def _draw_name(
     draw: ImageDraw.ImageDraw, box: Sequence[float], name: str, colour: Colour, font: ImageFont.FreeTypeFont
 ) -> None:
-    """A box, with its name above, or within where there is no room."""
-    left, top, right, bottom = box
-    draw.rectangle((left, top, right, bottom), outline=colour, width=max(round(font.size / 7), 1))
-    height = sum(font.getmetrics())
-    top = top - height if top >= height else top
-    draw.rectangle((left, top, left + font.getlength(name) + font.size / 3, top + height), fill=colour)
+    """A name above its box, or within where there is no room."""
+    height, width = sum(font.getmetrics()), font.getlength(name) + font.size / 3
+    left = max(min(box[0], draw.im.size[0] - width), 0)
+    top = box[1] - height if box[1] >= height else box[1]
+    draw.rectangle((left, top, left + width, top + height), fill=colour)
     draw.text((left + font.size / 6, top), name, fill=_ink(colour), font=font)
 
 
