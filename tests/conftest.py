@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -66,6 +66,43 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setitem(JOBS, "gray", "toy.GrayJob")
     monkeypatch.setitem(MODELS, module.Regressor.kind, "toy.Regressor")
     return module
+
+
+@pytest.fixture
+def coco_file(tmp_path: Path) -> Callable[..., Path]:
+    """Write a COCO file of images (name: width and height, or an entry of their own) and draw these images.
+
+    Annotations need an image_id, a category_id and a bbox; None leaves a key out. `changes` replace whole lists.
+    """
+    import json
+
+    from PIL import Image
+
+    def make(
+        file: str = "train.json",
+        folder: str | None = "images",
+        images: Mapping[str, tuple[int, int]] = {"a.png": (40, 30)},
+        annotations: Sequence[Mapping[str, object]] = (),
+        categories: Mapping[int, str] = {3: "car", 7: "owl"},
+        changes: Mapping[str, object] = {},
+    ) -> Path:
+        entries = [
+            {"id": number, "file_name": name, "width": size[0], "height": size[1]}
+            for number, (name, size) in enumerate(images.items(), start=1)
+        ]
+        defaults = ({"id": n, "iscrowd": 0} | dict(each) for n, each in enumerate(annotations, start=1))
+        kept = [{key: value for key, value in each.items() if value is not None} for each in defaults]
+        named = [{"id": number, "name": name} for number, name in categories.items()]
+        path = tmp_path / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"images": entries, "annotations": kept, "categories": named, **changes}))
+        for number, (name, size) in enumerate(images.items() if folder is not None else ()):
+            image = tmp_path / str(folder) / name
+            image.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", size, (40 + 20 * number, 90, 200)).save(image)
+        return path
+
+    return make
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
