@@ -145,7 +145,7 @@ class GrayJob(Job[Grays]):
     def samples(self, recipe: Recipe, source: Grays, *, augmented: bool) -> Samples:
         return gray_samples(source)
 
-    def task(self, start: Initial, training: Grays, optimise: Optimise) -> Task:
+    def task(self, start: Initial, training: Grays, validation: Grays, optimise: Optimise) -> Task:
         return GrayTask(start.model, Errors(), optimise=optimise)
 
     def drawing(self, start: Initial, folder: RunFolder, validation: Grays) -> Draw:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import importlib
 from collections.abc import Sequence
-from pathlib import Path
 from types import ModuleType
 
 MODULES = {
     "classifier": "swinv2.cli.classify",
+    "detector": "swinv2.cli.detect",
     "simmim": "swinv2.cli.classify",  # which says that a head is missing
 }
 """The module of each kind of model; it has a function for each verb, which takes the verb's arguments."""
@@ -22,7 +22,9 @@ def module_for(arguments: Sequence[str]) -> ModuleType:
         ValueError: The file holds a model that the command line does not know.
     """
     weights = _weights(arguments)
-    kind = _kind(Path(weights)) if weights else None
+    from swinv2.tasks.models import kind_of
+
+    kind = kind_of(weights) if weights else None
     if kind is not None and kind not in MODULES:
         raise ValueError(f"{weights} holds a {kind}, which this swinv2 does not know: update swinv2.")
     return importlib.import_module(MODULES[kind or "classifier"])
@@ -37,11 +39,3 @@ def _weights(arguments: Sequence[str]) -> str | None:
     except argparse.ArgumentError:
         return None
     return weights
-
-
-def _kind(path: Path) -> str | None:
-    if not path.exists():  # a hub id, or the name of published weights, which are classifiers
-        return None
-    from swinv2.storage import recorded_kind
-
-    return recorded_kind(path / "model.safetensors" if path.is_dir() else path)

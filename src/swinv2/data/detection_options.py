@@ -12,31 +12,40 @@ Pair = tuple[int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectionDataOptions:
+class CocoLayout:
+    """Where a COCO data set keeps its files, if not in one of the usual places.
+
+    Args:
+        train: JSON file of the training images, from the data's path on; where neither is named, both are found.
+        val: JSON file of the validation images, from the data's path on.
+        train_images: Folder of the training images, from the data's path on; by default it is found.
+        val_images: Folder of the validation images, from the data's path on; by default it is found.
+        empty: Train on images without objects too; validation always has them.
+    """
+
+    train: str | None = None
+    val: str | None = None
+    train_images: str | None = None
+    val_images: str | None = None
+    empty: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionDataOptions(CocoLayout):
     """Which COCO data set to read, and how.
 
     Args:
         path: A folder with annotations/instances_{train,val}*.json beside {train,val}*/, or with {train,val}*.json
             beside images/ or {train,val}/; or one JSON file.
-        train: JSON file of the training images, from path on; where neither is named, both are found.
-        val: JSON file of the validation images, from path on.
-        train_images: Folder of the training images, from path on; by default it is found.
-        val_images: Folder of the validation images, from path on; by default it is found.
         val_fraction: Share of the images held out for validation where the data set brings no such split.
         split_seed: Seed of that split.
-        empty: Train on images without objects too; validation always has them.
         workers: Processes that read images; 0 reads in the main process.
         strict: Stop at the first missing or unreadable image instead of skipping and listing it.
     """
 
     path: str = ""
-    train: str | None = None
-    val: str | None = None
-    train_images: str | None = None
-    val_images: str | None = None
     val_fraction: float = 0.2
     split_seed: int = 0
-    empty: bool = False
     workers: int = 2
     strict: bool = False
 

@@ -136,3 +136,10 @@ class Task(L.LightningModule):
         a checkpoint is restored, and theirs would not be.
         """
         return self.optimise(self.model)
+
+
+def check_classes(trained: tuple[str, ...], classes: tuple[str, ...]) -> None:
+    """ValueError where a checkpoint was trained on other classes than the data have."""
+    if trained != classes:
+        odd = ", ".join(sorted(set(trained) ^ set(classes))[:5]) or "their order"
+        raise ValueError(f"the classes of the checkpoint and of the data differ in {odd}: resume with the same ones.")

@@ -11,7 +11,7 @@ from torch import Tensor
 from swinv2.data.labelled import Batch
 from swinv2.data.transforms import Mixing
 from swinv2.model import SwinTransformer
-from swinv2.tasks.base import Optimise, Task
+from swinv2.tasks.base import Optimise, Task, check_classes
 from swinv2.tasks.metrics import ClassificationMetrics
 
 
@@ -70,9 +70,4 @@ class ClassificationTask(Task):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of other classes."""
-        trained = tuple(checkpoint["classes"])
-        if trained != self.classes:
-            odd = ", ".join(sorted(set(trained) ^ set(self.classes))[:5]) or "their order"
-            raise ValueError(
-                f"the classes of the checkpoint and of the data differ in {odd}: resume with the same ones."
-            )
+        check_classes(tuple(checkpoint["classes"]), self.classes)

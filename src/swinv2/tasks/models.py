@@ -6,16 +6,18 @@ import importlib
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from swinv2.checkpoint.settle import wanted_config
 from swinv2.checkpoint.transfer import transfer
 from swinv2.config import SwinConfig, WindowSpec
 from swinv2.model import Native
-from swinv2.storage import Stored, check_tensors, read
+from swinv2.storage import Stored, check_tensors, read, recorded_kind
 
 MODELS = {
     "classifier": "swinv2.model.SwinTransformer",
+    "detector": "swinv2.model.detect.native.SwinDetector",
     "simmim": "swinv2.model.SimMIM",
 }
 """The class of each kind of model, imported when it is first made."""
@@ -42,6 +44,14 @@ def make_model(kind: str, config: SwinConfig, head: Mapping[str, Any]) -> Native
     except TypeError as error:
         raise ValueError(f"a {kind} cannot be made of {dict(head)}: {error}.") from error
     return model
+
+
+def kind_of(weights: str | os.PathLike[str]) -> str | None:
+    """The kind of model in a file or folder of ours; None for what is none, such as a hub id."""
+    path = Path(weights)
+    if not path.exists():
+        return None
+    return recorded_kind(path / "model.safetensors" if path.is_dir() else path)
 
 
 def load_model(

@@ -46,7 +46,7 @@ class ClassifyJob(ImageJob):
         """See `initial`."""
         return initial(recipe, training.classes, last)
 
-    def task(self, start: Initial, training: ImageSource, optimise: Optimise) -> Task:
+    def task(self, start: Initial, training: ImageSource, validation: ImageSource, optimise: Optimise) -> Task:
         """See `Job`."""
         assert isinstance(start.model, SwinTransformer)
         classes, augment = training.classes, start.recipe.augment

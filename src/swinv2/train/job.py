@@ -28,6 +28,7 @@ Draw = Callable[[Task, str], None]
 
 JOBS = {
     "classify": "swinv2.train.classify.ClassifyJob",
+    "detect": "swinv2.train.detect.DetectJob",
     "simmim": "swinv2.train.simmim.SimMIMJob",
 }
 """The job of each task of a recipe."""
@@ -55,7 +56,7 @@ class Job(ABC, Generic[S]):
         """How rows of the data become samples and batches, to train or to validate; the recipe is completed."""
 
     @abstractmethod
-    def task(self, start: Initial, training: S, optimise: Optimise) -> Task:
+    def task(self, start: Initial, training: S, validation: S, optimise: Optimise) -> Task:
         """The Lightning module that trains the model."""
 
     def describe(self, training: S, validation: S) -> str:

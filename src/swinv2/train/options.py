@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 from swinv2.config import SwinConfig, default_image_size, did_you_mean
+from swinv2.data.detection_options import CocoLayout, DetectionAugmentOptions
 from swinv2.data.options import AugmentOptions, DataOptions
 from swinv2.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from swinv2.train.engine_options import (
@@ -19,7 +20,7 @@ from swinv2.train.engine_options import (
     TrainerOptions,
 )
 
-TaskName = Literal["classify", "simmim"]
+TaskName = Literal["classify", "detect", "simmim"]
 """What a recipe can train; a task with options of its own has a group of its name in `Recipe`."""
 
 MUST_BE_OFF: dict[str, dict[str, str]] = {
@@ -29,6 +30,9 @@ MUST_BE_OFF: dict[str, dict[str, str]] = {
     )
 }
 """Options of shared groups that a task cannot heed, and why: they must be 0, false or null."""
+
+OWN_GROUPS = {"detect": {"augment": "detect.augment"}}
+"""Shared groups that a task leaves alone, and what it has in their place."""
 
 FIXED = {
     "num_classes": "the data",
@@ -132,11 +136,28 @@ class SimMIMOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DetectOptions:
+    """Detection and instance segmentation, for task detect alone; its images are augmented here, not by augment.
+
+    Args:
+        detector: faster_rcnn, mask_rcnn, cascade_rcnn, cascade_mask_rcnn, htc or htc_plus_plus.
+        heads: Any fields of DetectorConfig to replace, such as detections_per_image.
+        layout: Where the files of the COCO data set at data.path are.
+        augment: Training augmentation.
+    """
+
+    detector: str = "mask_rcnn"
+    heads: dict[str, Any] = field(default_factory=dict)
+    layout: CocoLayout = field(default_factory=CocoLayout)
+    augment: DetectionAugmentOptions = field(default_factory=DetectionAugmentOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Everything that a run depends on.
 
     Args:
-        task: The kind of training: classify, or simmim for pre-training without labels.
+        task: The kind of training: classify, detect, or simmim for pre-training without labels.
         seed: Seed of the weights, the augmentation and the order of images.
         model: The architecture.
         preprocessing: Normalisation and validation crop.
@@ -147,6 +168,7 @@ class Recipe:
         trainer: Length, batch, precision and devices.
         checkpointing: Which blocks are computed again in the backward pass.
         attention: Which backend runs attention.
+        detect: Detector and augmentation of task detect.
         simmim: Masks and targets of task simmim.
     """
 
@@ -161,6 +183,7 @@ class Recipe:
     trainer: TrainerOptions = field(default_factory=TrainerOptions)
     checkpointing: CheckpointingOptions = field(default_factory=CheckpointingOptions)
     attention: AttentionOptions = field(default_factory=AttentionOptions)
+    detect: DetectOptions = field(default_factory=DetectOptions)
     simmim: SimMIMOptions = field(default_factory=SimMIMOptions)
 
     def __post_init__(self) -> None:
@@ -183,6 +206,10 @@ class Recipe:
             group = getattr(self, other, None)
             if other != self.task and group is not None and group != type(group)():
                 raise ValueError(f"the {other} options are of task {other}: remove them, or set task to {other}.")
+        for name, instead in OWN_GROUPS.get(self.task, {}).items():
+            group = getattr(self, name)
+            if group != type(group)():
+                raise ValueError(f"task {self.task} has {instead} in the place of {name}: move its options there.")
         for name, why in MUST_BE_OFF.get(self.task, {}).items():
             group_name, option = name.split(".")
             value = getattr(getattr(self, group_name), option)

@@ -7,7 +7,7 @@ import glob
 import json
 import re
 from argparse import ArgumentError
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,32 +77,31 @@ def _checked(path: Path) -> dict[str, Any]:
         raise ValueError(f"in {path}: parsing failed, {' '.join(str(error).split())}") from None
     if not isinstance(content, dict | None):
         raise ValueError(f"in {path}: a recipe has lines of KEY: VALUE, not {str(content)[:40]!r}.")
-    known = {BASE: None, **_names(Recipe())}
-    for key, value in (content or {}).items():
-        _check_key(path, key, known)
-        within = [f"{key}.{each}" for each in known[key] or ()]
-        for name in value if within and isinstance(value, dict) else ():
-            _check_key(path, f"{key}.{name}", within)
+    _check_keys(path, {key: value for key, value in (content or {}).items() if key != BASE}, Recipe())
     return content or {}
 
 
-def _names(recipe: Recipe) -> dict[str, list[str] | None]:
-    """The options of a recipe, and of each group of them."""
-    values = {each.name: getattr(recipe, each.name) for each in fields(recipe)}
-    return {name: [*vars(value)] if is_dataclass(value) else None for name, value in values.items()}
+def _check_keys(path: Path, content: Mapping[str, Any], group: object, prefix: str = "") -> None:
+    """ValueError for a key that is no option of a group, or of a group within it."""
+    known = [f"{prefix}{name}" for name in (*vars(group), *(() if prefix else (BASE,)))]
+    for key, value in content.items():
+        if f"{prefix}{key}" not in known:
+            raise ValueError(f"in {path}: there is no option {prefix}{key}{did_you_mean(f'{prefix}{key}', known)}.")
+        within = getattr(group, key)
+        if is_dataclass(within) and isinstance(value, dict):
+            _check_keys(path, value, within, f"{prefix}{key}.")
 
 
-def _check_key(path: Path, key: str, known: Iterable[str]) -> None:
-    if key not in known:
-        raise ValueError(f"in {path}: there is no option {key}{did_you_mean(key, known)}.")
+def _options(group: object, prefix: str = "") -> Iterator[str]:
+    """The dotted names of all options of a group."""
+    for name, value in vars(group).items():
+        yield from _options(value, f"{prefix}{name}.") if is_dataclass(value) else (prefix + name,)
 
 
 def _nearest_flag(message: str) -> str:
     """The nearest option of a recipe, where jsonargparse's message names an unknown one."""
     unknown = re.search(r"nrecognized arguments: --([\w.-]+)", message)
-    groups = _names(Recipe()).items()
-    known = [*(f"{group}.{name}" for group, names in groups for name in names or ()), "seed", "task"]
-    return did_you_mean(unknown[1], known) if unknown else ""
+    return did_you_mean(unknown[1], list(_options(Recipe()))) if unknown else ""
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -71,7 +71,7 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, say: Say = print) 
             loaders = _loaders(job, recipe, training, validation, trainer)
             if last is not None:
                 check_progress(read_details(last), loaders[0])
-            task = _task(job, start, training, len(loaders[0]))
+            task = _task(job, start, (training, validation), len(loaders[0]))
             _fit(trainer, task, loaders, resumable, folder, last is not None)
     except BaseException as error:
         if not (resume or resumable.started):
@@ -127,10 +127,10 @@ def _check(folder: RunFolder, resume: bool, options: TrainerOptions) -> None:
         raise ValueError(f"run folder {folder.path} exists: choose another --out{resuming}.")
 
 
-def _task(job: Job[Any], start: Initial, training: Source, batches: int) -> Task:
+def _task(job: Job[Any], start: Initial, data: tuple[Source, Source], batches: int) -> Task:
     recipe = start.recipe
     steps = recipe.trainer.rounds * math.ceil(batches / recipe.trainer.accumulate)
-    task = job.task(start, training, partial(optimise, recipe=recipe, total_steps=steps))
+    task = job.task(start, *data, partial(optimise, recipe=recipe, total_steps=steps))
     if recipe.trainer.strategy == "fsdp" and processes(recipe.trainer) > 1:
         shard_when_ready(task, start.model)
     return task

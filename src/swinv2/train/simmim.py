@@ -43,7 +43,7 @@ class SimMIMJob(ImageJob):
         """See `initial`."""
         return initial(recipe, last)
 
-    def task(self, start: Initial, training: ImageSource, optimise: Optimise) -> Task:
+    def task(self, start: Initial, training: ImageSource, validation: ImageSource, optimise: Optimise) -> Task:
         """See `task`."""
         assert isinstance(start.model, SimMIM)
         return task(start.recipe, start.model, optimise)

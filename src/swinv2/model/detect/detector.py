@@ -33,6 +33,7 @@ class Detector(nn.Module):
         config: what to build on it.
 
     Attributes:
+        settings: the configuration.
         backbone: as given.
         global_attention: HTC++'s layer on the last map; None without.
         neck: feature pyramid, with one more level than the backbone has maps.
@@ -46,7 +47,7 @@ class Detector(nn.Module):
     def __init__(self, backbone: nn.Module, config: DetectorConfig) -> None:
         super().__init__()
         channels, strides = _described(backbone, config)
-        self.config = config
+        self.settings = config
         self.last_stride = strides[-1]
         self.backbone = backbone
         self.global_attention = GlobalAttention(channels[-1]) if config.global_attention else None
@@ -77,7 +78,7 @@ class Detector(nn.Module):
         if self.training:
             return self._losses(images, targets)
         found = self.detect(images)
-        if self.config.masks:
+        if self.settings.masks:
             for each, image in zip(found, images, strict=True):
                 each["masks"] = paste_masks_in_image(each["masks"], each["boxes"], tuple(image.shape[-2:]))
         return found
@@ -91,7 +92,7 @@ class Detector(nn.Module):
 
     def _losses(self, images: Sequence[Tensor], targets: Sequence[Target] | None) -> dict[str, Tensor]:
         batch = pad_images(images)
-        known = check_targets(images, targets, self.config)
+        known = check_targets(images, targets, self.settings)
         maps = self._maps(batch)
         proposals, losses = self.rpn(batch, maps, known)
         height, width = batch.tensors.shape[-2:]
