@@ -1,0 +1,132 @@
+"""Label maps as files with a palette, and as colours over their image with a legend."""
+
+from __future__ import annotations
+
+import colorsys
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from swinv2.files import written_aside
+
+Colour = tuple[int, int, int]
+Labels = Tensor | npt.NDArray[np.integer]
+
+GOLDEN = 0.618034
+SHADES = ((0.85, 0.95), (0.55, 0.75), (0.95, 0.6))
+"""Saturation and value of colours in turn."""
+
+TEXT = 14
+ROW = 20
+MARGIN = 8
+INK, PAPER = (20, 20, 20), (255, 255, 255)
+
+
+def palette(classes: int) -> list[Colour]:
+    """A colour for each class: hues a golden section apart, so that any first few differ, in three shades."""
+    colours = []
+    for number in range(classes):
+        saturation, value = SHADES[number % len(SHADES)]
+        red, green, blue = colorsys.hsv_to_rgb((0.6 + number * GOLDEN) % 1, saturation, value)
+        colours.append((round(255 * red), round(255 * green), round(255 * blue)))
+    return colours
+
+
+def save_label_map(
+    labels: Labels, path: str | os.PathLike[str], colours: Sequence[Colour], *, reduce_zero_label: bool = False
+) -> None:
+    """Write a PNG whose pixels are the indices, in the classes' colours; of 16 bits, without colours, beyond 256 values.
+
+    Args:
+        labels: ``[H, W]``.
+        path: An existing file is replaced whole.
+        colours: One a class.
+        reduce_zero_label: Write the values of a dataset whose first class is 1.
+    """
+    values = _numbers(labels) + int(reduce_zero_label)
+    if len(colours) + reduce_zero_label > 256 or values.max(initial=0) > 255:
+        image = Image.fromarray(values.astype(np.uint16))
+    else:
+        image = Image.fromarray(values.astype(np.uint8)).convert("P")
+        image.putpalette([level for colour in [*([(0, 0, 0)] * reduce_zero_label), *colours] for level in colour])
+    with written_aside(path) as draft:
+        image.save(draft, format="png")
+
+
+def overlay(image: Image.Image, labels: Labels, colours: Sequence[Colour], opacity: float = 0.6) -> Image.Image:
+    """An image under the colours of its labels ``[H, W]``; pixels of no class, such as ignored ones, stay as they are."""
+    values, pixels = _numbers(labels), np.asarray(image.convert("RGB"), dtype=np.float32)
+    if values.shape != pixels.shape[:2]:
+        raise ValueError(
+            f"labels of {values.shape[1]}x{values.shape[0]} pixels do not lie on an image of {image.width}x{image.height}: "
+            "predict them at the image's size."
+        )
+    known = (values >= 0) & (values < len(colours))
+    table = np.array(colours, dtype=np.float32)
+    mixed = (1 - opacity) * pixels + opacity * table[np.where(known, values, 0)]
+    return Image.fromarray(np.where(known[..., None], mixed, pixels).round().astype(np.uint8))
+
+
+def picture(
+    image: Image.Image, maps: Mapping[str, Labels], classes: Sequence[str], *, opacity: float = 0.6
+) -> Image.Image:
+    """The image, its overlay with each label map ``[H, W]`` under its title, and a legend of the classes that appear.
+
+    Args:
+        image: What was segmented.
+        maps: Such as {"label map": ..., "prediction": ...}.
+        classes: Names; the legend lists those in the maps, the largest first, with their share of the last map.
+        opacity: Of the colours.
+    """
+    colours = palette(len(classes))
+    panels = {"image": image.convert("RGB")}
+    panels |= {title: overlay(image, labels, colours, opacity) for title, labels in maps.items()}
+    counts = [np.bincount(_numbers(labels).ravel(), minlength=len(classes))[: len(classes)] for labels in maps.values()]
+    column = legend(classes, colours, counts, image.height + ROW)
+    width = len(panels) * (image.width + MARGIN) + column.width
+    sheet = Image.new("RGB", (width, max(image.height + ROW, column.height)), PAPER)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(TEXT)
+    for number, (title, panel) in enumerate(panels.items()):
+        left = number * (image.width + MARGIN)
+        draw.text((left + 2, 1), title, fill=INK, font=font)
+        sheet.paste(panel, (left, ROW))
+    sheet.paste(column, (width - column.width, 0))
+    return sheet
+
+
+def legend(
+    classes: Sequence[str], colours: Sequence[Colour], counts: Sequence[npt.NDArray[np.integer]], height: int
+) -> Image.Image:
+    """Colour, name and share of the classes that appear, as many as fit the height; at least one.
+
+    Args:
+        classes: Names.
+        colours: One a class.
+        counts: Pixels of each class, per label map; shares are those in the last.
+        height: Pixels; the result may be of more where that is less than two rows.
+    """
+    last, total = counts[-1], sum(counts)
+    order = [int(i) for i in np.argsort(-np.asarray(total), kind="stable") if total[i]]
+    room = max(height // ROW, 2)
+    shown = order if len(order) <= room else order[: room - 1]
+    lines = [f"{classes[i]}  {100 * last[i] / max(last.sum(), 1):.1f}%" for i in shown]
+    if len(shown) < len(order):
+        lines.append(f"and {len(order) - len(shown)} more")
+    font = ImageFont.load_default(TEXT)
+    widest = max((int(font.getlength(line)) for line in lines), default=0)
+    column = Image.new("RGB", (ROW + widest + 2 * MARGIN, room * ROW), PAPER)
+    draw = ImageDraw.Draw(column)
+    for number, line in enumerate(lines):
+        top = number * ROW
+        if number < len(shown):
+            draw.rectangle((2, top + 3, ROW - 4, top + ROW - 3), fill=colours[shown[number]], outline=INK)
+        draw.text((ROW + 2, top + 1), line, fill=INK, font=font)
+    return column
+
+
+def _numbers(labels: Labels) -> npt.NDArray[np.int64]:
+    return (labels.cpu().numpy() if isinstance(labels, Tensor) else labels).astype(np.int64)
