@@ -117,8 +117,8 @@ def _listed(file: Path, options: SegmentationDataOptions) -> Pairs:
             found = named.get(cells[0], set())
             if len(found) != 1:
                 raise ValueError(
-                    f"{file}, line {number}: {len(found) or 'no'} images in {options.path} are called {cells[0]!r}: give "
-                    "the name of one, with its folder where that is needed."
+                    f"{file}, line {number}: {len(found) or 'no'} images in {options.path} are called {cells[0]!r}: "
+                    "give the name of one, with its folder where that is needed."
                 )
             image, label = next(iter(found))
         if os.path.exists(label):
@@ -126,7 +126,7 @@ def _listed(file: Path, options: SegmentationDataOptions) -> Pairs:
         else:
             skipped.append(_unlabelled(image, label or options.path))
     if not pairs:
-        raise ValueError(f"{file} names no image with a label map: check its lines, such as {skipped[:1] or 'none'}.")
+        raise ValueError(f"{file} names no image with a label map: {skipped[0] if skipped else 'it is empty.'}")
     return Pairs(*zip(*pairs, strict=True), skipped=tuple(skipped))
 
 

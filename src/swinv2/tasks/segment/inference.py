@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import product
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from PIL import Image
+from torch import Tensor, nn
 
+from swinv2.data.segmentation import SegmentationBatch, by_size
+from swinv2.data.segmentation_transforms import EvalTransform
 from swinv2.tasks.segment.options import InferenceOptions, check_stride
 
 Model = Callable[[Tensor], Tensor]
@@ -44,6 +47,34 @@ def predict(
         total = probabilities if total is None else total.add_(probabilities)
     assert total is not None
     return total.div_(len(views))
+
+
+def infer(
+    model: nn.Module, loader: Iterable[SegmentationBatch], device: torch.device, options: InferenceOptions | None = None
+) -> Iterator[tuple[SegmentationBatch, Tensor]]:
+    """The images of one size of each batch, on the CPU, with probabilities of their label maps' size, on the device."""
+    model = model.to(device).eval()
+    dtype = next(model.parameters()).dtype
+    for batch in loader:
+        for part in by_size(batch):
+            images = part.images.to(device, dtype, non_blocking=True)
+            yield part, predict(model, images, options, part.labels.shape[1:])
+
+
+def predict_image(
+    model: nn.Module, image: Image.Image, transform: EvalTransform, options: InferenceOptions | None = None
+) -> Tensor:
+    """Class of each pixel of an image, int64 ``[H, W]`` on the CPU, from a model in evaluation mode.
+
+    Args:
+        model: See `Model`.
+        image: In the channels of the transform (`swinv2.data.image.read_image`).
+        transform: What the model expects.
+        options: By default, the whole image once.
+    """
+    weight = next(model.parameters())
+    images = transform.image(image)[None].to(weight)
+    return predict(model, images, options, (image.height, image.width))[0].argmax(0).cpu()
 
 
 def scaled(images: Tensor, scale: float) -> Tensor:

@@ -39,7 +39,7 @@ def palette(classes: int) -> list[Colour]:
 def save_label_map(
     labels: Labels, path: str | os.PathLike[str], colours: Sequence[Colour], *, reduce_zero_label: bool = False
 ) -> None:
-    """Write a PNG whose pixels are the indices, in the classes' colours; of 16 bits, without colours, beyond 256 values.
+    """Write a PNG whose pixels are the indices, in the classes' colours; in 16 bits without colours beyond 255.
 
     Args:
         labels: ``[H, W]``.
@@ -58,12 +58,12 @@ def save_label_map(
 
 
 def overlay(image: Image.Image, labels: Labels, colours: Sequence[Colour], opacity: float = 0.6) -> Image.Image:
-    """An image under the colours of its labels ``[H, W]``; pixels of no class, such as ignored ones, stay as they are."""
+    """An image under the colours of its labels ``[H, W]``; pixels of no class, as ignored ones, stay as they are."""
     values, pixels = _numbers(labels), np.asarray(image.convert("RGB"), dtype=np.float32)
     if values.shape != pixels.shape[:2]:
         raise ValueError(
-            f"labels of {values.shape[1]}x{values.shape[0]} pixels do not lie on an image of {image.width}x{image.height}: "
-            "predict them at the image's size."
+            f"labels of {values.shape[1]}x{values.shape[0]} pixels do not lie on an image of {image.width}x"
+            f"{image.height}: predict them at the image's size."
         )
     known = (values >= 0) & (values < len(colours))
     table = np.array(colours, dtype=np.float32)
