@@ -10,7 +10,7 @@ from torch import nn
 from swinv2.config import VARIANTS
 from swinv2.model import SwinTransformer, create_model
 from swinv2.train.optim import layer_ids, learning_rate, optimise, parameter_groups, undecayed
-from swinv2.train.options import ClassifyRecipe, OptimizerOptions, ScheduleOptions, TrainerOptions
+from swinv2.train.options import OptimizerOptions, Recipe, ScheduleOptions, TrainerOptions
 
 SMALL = {"embed_dim": 8, "depths": (1, 1), "num_heads": (1, 2), "num_classes": 3, "image_size": 32, "window_size": 4}
 MATRICES = re.compile(
@@ -78,7 +78,7 @@ def test_layers_are_numbered_as_in_the_released_code(name: str) -> None:
 
 def test_layer_decay_scales_each_layers_peak() -> None:
     model = create_model("swinv2_tiny", **{**SMALL, "depths": (2, 1)})
-    recipe = ClassifyRecipe(
+    recipe = Recipe(
         optimizer=OptimizerOptions(base_lr=1.0, layer_decay=0.5),
         schedule=ScheduleOptions(warmup_epochs=1, warmup_lr=0.01, min_lr=0.02),
         trainer=TrainerOptions(epochs=4, batch_size=512),
@@ -138,7 +138,7 @@ def test_multi_step_falls_at_its_epochs_counted_from_the_start() -> None:
     assert rates == pytest.approx(expected)
 
 
-def rates_of(recipe: ClassifyRecipe, steps: int) -> list[float]:
+def rates_of(recipe: Recipe, steps: int) -> list[float]:
     """The learning rate of every step."""
     made = optimise(create_model("swinv2_nano", **SMALL), recipe=recipe, total_steps=steps)
     optimizer, scheduler = made["optimizer"], made["lr_scheduler"]["scheduler"]
@@ -153,7 +153,7 @@ def rates_of(recipe: ClassifyRecipe, steps: int) -> list[float]:
 
 @pytest.mark.parametrize("warmup", [{"warmup_epochs": 2.5}, {"warmup_steps": 10}])
 def test_rates_scale_with_the_batch_and_the_warm_up_with_the_epochs(warmup: dict) -> None:
-    recipe = ClassifyRecipe(
+    recipe = Recipe(
         optimizer=OptimizerOptions(base_lr=1e-3),
         schedule=ScheduleOptions(**warmup, warmup_lr=1e-4, min_lr=1e-5),
         trainer=TrainerOptions(epochs=10, batch_size=128),
@@ -165,6 +165,6 @@ def test_rates_scale_with_the_batch_and_the_warm_up_with_the_epochs(warmup: dict
 
 
 def test_a_warm_up_of_all_steps_is_refused() -> None:
-    recipe = ClassifyRecipe(schedule=ScheduleOptions(warmup_steps=40), trainer=TrainerOptions(epochs=10))
+    recipe = Recipe(schedule=ScheduleOptions(warmup_steps=40), trainer=TrainerOptions(epochs=10))
     with pytest.raises(ValueError, match="warmup_steps 40 takes all of the 40 steps"):
         optimise(create_model("swinv2_nano", **SMALL), recipe=recipe, total_steps=40)

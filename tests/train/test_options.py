@@ -2,17 +2,17 @@ import pytest
 
 from swinv2.preprocessing import Preprocessing
 from swinv2.train.options import (
-    ClassifyRecipe,
     ModelOptions,
     OptimizerOptions,
     PreprocessingOptions,
+    Recipe,
     ScheduleOptions,
     TrainerOptions,
 )
 
 
 def test_defaults_are_the_released_imagenet_recipe() -> None:
-    recipe = ClassifyRecipe()
+    recipe = Recipe()
     assert (recipe.optimizer.base_lr, recipe.optimizer.weight_decay, recipe.optimizer.clip_norm) == (5e-4, 0.05, 5.0)
     assert (recipe.optimizer.betas, recipe.optimizer.eps) == ((0.9, 0.999), 1e-8)
     assert (recipe.schedule.kind, recipe.schedule.warmup_epochs) == ("cosine", 20)
@@ -29,25 +29,25 @@ KNOWN = Preprocessing(size=(24, 32), mean=(0.1,) * 3, std=(0.2,) * 3, crop_fract
 
 
 def test_what_the_recipe_leaves_out_is_taken_from_the_weights() -> None:
-    recipe = ClassifyRecipe(model=ModelOptions(weights="some.pth"))
+    recipe = Recipe(model=ModelOptions(weights="some.pth"))
     assert recipe.completed(KNOWN).input == KNOWN
     assert recipe.completed(KNOWN).completed(None) == recipe.completed(KNOWN)
     own = PreprocessingOptions(mean=(0.5,), std=(0.3,), interpolation="bilinear")
-    recipe = ClassifyRecipe(model=ModelOptions(weights="some.pth", image_size=48), preprocessing=own)
+    recipe = Recipe(model=ModelOptions(weights="some.pth", image_size=48), preprocessing=own)
     expected = Preprocessing(size=(48, 48), mean=(0.5,), std=(0.3,), crop_fraction=0.9, interpolation="bilinear")
     assert recipe.completed(KNOWN).input == expected
 
 
 def test_without_weights_the_model_and_imagenet_complete_the_recipe() -> None:
-    whole = ClassifyRecipe(model=ModelOptions(name="swin_tiny")).completed()
+    whole = Recipe(model=ModelOptions(name="swin_tiny")).completed()
     assert whole.input == Preprocessing(size=(224, 224), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-    assert ClassifyRecipe().completed().model.name == "swinv2_nano"
+    assert Recipe().completed().model.name == "swinv2_nano"
 
 
 def test_weights_that_do_not_know_their_size_must_be_told_one() -> None:
     with pytest.raises(ValueError, match=r"some\.pth does not say the size.*--model\.image_size"):
-        ClassifyRecipe(model=ModelOptions(weights="some.pth")).completed()
-    recipe = ClassifyRecipe(model=ModelOptions(weights="some.pth", image_size=48)).completed()
+        Recipe(model=ModelOptions(weights="some.pth")).completed()
+    recipe = Recipe(model=ModelOptions(weights="some.pth", image_size=48)).completed()
     assert recipe.input.mean == (0.485, 0.456, 0.406)
 
 
@@ -80,7 +80,7 @@ def test_a_step_is_shared_by_devices_and_accumulated_batches() -> None:
         (lambda: PreprocessingOptions(mean=(0.5, 0.5)), "mean has 2 numbers"),
         (lambda: ScheduleOptions(warmup_epochs=-1), "schedule.warmup_epochs -1"),
         (
-            lambda: ClassifyRecipe(trainer=TrainerOptions(epochs=20)),
+            lambda: Recipe(trainer=TrainerOptions(epochs=20)),
             "warmup_epochs 20 takes all.*--schedule.warmup_epochs 2",
         ),
         (lambda: ModelOptions(overrides={"num_classes": 3}), "num_classes follows from the data"),

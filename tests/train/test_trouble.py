@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 from swinv2.tasks.base import Diverged
 from swinv2.tasks.classify import ClassificationTask
 from swinv2.train.folder import RunFolder
-from swinv2.train.options import ClassifyRecipe
+from swinv2.train.options import Recipe
 from swinv2.train.recipe import load_recipe
 from swinv2.train.run import train
 
-Tiny = Callable[..., ClassifyRecipe]
+Tiny = Callable[..., Recipe]
 
 
 def quiet(line: str) -> None:

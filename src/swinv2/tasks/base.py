@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torchmetrics import MeanMetric, SumMetric
 
 from swinv2.config import Axes
-from swinv2.model import SimMIM, SwinTransformer
+from swinv2.model import Native
 from swinv2.storage import metadata
 
 Optimise = Callable[[nn.Module], OptimizerLRScheduler]
@@ -33,13 +33,11 @@ class Diverged(ValueError):  # noqa: N818 (it says what happened)
 class Metrics(Protocol):
     """What a task counts over the batches of a validation."""
 
-    loss: MeanMetric
-
     def images(self) -> int:
         """How many images were counted so far."""
 
     def scalars(self) -> dict[str, float]:
-        """Figures by name, the loss among them."""
+        """Figures by name, the loss among them if there is one; of all processes, which must all ask."""
 
     def reset(self) -> None:
         """Forget all batches."""
@@ -54,13 +52,14 @@ class Task(L.LightningModule):
         optimise: Makes the optimiser and its schedule.
     """
 
-    def __init__(self, model: SwinTransformer | SimMIM, metrics: Metrics, *, optimise: Optimise) -> None:
+    def __init__(self, model: Native, metrics: Metrics, *, optimise: Optimise) -> None:
         super().__init__()
         self.model: Any = model
         self.metrics: Any = metrics
         self.optimise = optimise
         self.train_loss = MeanMetric()
         self.train_images = SumMetric(nan_strategy="disable")
+        self._figures: dict[str, float] | None = None
 
     def count(self, loss: Tensor, images: int) -> Tensor:
         """Note a training batch's loss, and return it; refuse one that is not finite."""
@@ -79,11 +78,22 @@ class Task(L.LightningModule):
         if self.train_images.update_called and not self.train_images.compute():
             raise ValueError("none of the training images can be read: check the files of the data.")
         self.metrics.reset()
+        self._figures = None
 
     def on_validation_epoch_end(self) -> None:
         """Log the epoch's metrics, which are of all processes."""
-        scalars = {f"val_{name}": value for name, value in self.metrics.scalars().items()}
-        self.log_dict(scalars, rank_zero_only=True)
+        self.log_dict({f"val_{name}": value for name, value in self.figures().items()}, rank_zero_only=True)
+
+    @property
+    def validated(self) -> bool:
+        """Whether there are figures of a whole validation."""
+        return self._figures is not None
+
+    def figures(self) -> dict[str, float]:
+        """The figures of the last validation by name, computed once."""
+        if self._figures is None:
+            self._figures = dict(self.metrics.scalars())
+        return self._figures
 
     def check(self, loss: Tensor | float) -> None:
         """Raise `Diverged` where a loss is not finite."""
@@ -106,7 +116,8 @@ class Task(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store what rebuilds the model."""
-        checkpoint["model"] = metadata(self.model.config, self.model.info)
+        model = self.model
+        checkpoint["model"] = metadata(model.config, model.info, model.kind, model.head_config)
 
     def configure_gradient_clipping(
         self,

@@ -8,7 +8,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from swinv2.data.loading import Batch
+from swinv2.data.labelled import Batch
 from swinv2.data.transforms import Mixing
 from swinv2.model import SwinTransformer
 from swinv2.tasks.base import Optimise, Task

@@ -1,4 +1,4 @@
-"""Recipe files and command lines to `ClassifyRecipe` and back."""
+"""Recipe files and command lines to `Recipe` and back."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from swinv2.config import did_you_mean
-from swinv2.train.options import ClassifyRecipe
+from swinv2.train.options import Recipe
 
 if TYPE_CHECKING:  # a machine that only trains needs no jsonargparse
     from jsonargparse import ArgumentParser, Namespace
 
 CHANGEABLE_ON_RESUME = (
     "trainer.epochs",
+    "trainer.steps",
     "trainer.max_minutes",
     "trainer.accelerator",
     "trainer.devices",
@@ -76,7 +77,7 @@ def _checked(path: Path) -> dict[str, Any]:
         raise ValueError(f"in {path}: parsing failed, {' '.join(str(error).split())}") from None
     if not isinstance(content, dict | None):
         raise ValueError(f"in {path}: a recipe has lines of KEY: VALUE, not {str(content)[:40]!r}.")
-    known = {BASE: None, **_names(ClassifyRecipe())}
+    known = {BASE: None, **_names(Recipe())}
     for key, value in (content or {}).items():
         _check_key(path, key, known)
         within = [f"{key}.{each}" for each in known[key] or ()]
@@ -85,7 +86,7 @@ def _checked(path: Path) -> dict[str, Any]:
     return content or {}
 
 
-def _names(recipe: ClassifyRecipe) -> dict[str, list[str] | None]:
+def _names(recipe: Recipe) -> dict[str, list[str] | None]:
     """The options of a recipe, and of each group of them."""
     values = {each.name: getattr(recipe, each.name) for each in fields(recipe)}
     return {name: [*vars(value)] if is_dataclass(value) else None for name, value in values.items()}
@@ -99,38 +100,38 @@ def _check_key(path: Path, key: str, known: Iterable[str]) -> None:
 def _nearest_flag(message: str) -> str:
     """The nearest option of a recipe, where jsonargparse's message names an unknown one."""
     unknown = re.search(r"nrecognized arguments: --([\w.-]+)", message)
-    groups = _names(ClassifyRecipe()).items()
+    groups = _names(Recipe()).items()
     known = [*(f"{group}.{name}" for group, names in groups for name in names or ()), "seed", "task"]
     return did_you_mean(unknown[1], known) if unknown else ""
 
 
-def load_recipe(path: Path) -> ClassifyRecipe:
+def load_recipe(path: Path) -> Recipe:
     """The recipe in a YAML file."""
     return as_recipe(parse(recipe_parser(), (), path))
 
 
 def recipe_parser(**settings: Any) -> ArgumentParser:
-    """A parser with an option for every field of `ClassifyRecipe`, `--trainer.epochs` for example."""
+    """A parser with an option for every field of `Recipe`, `--trainer.epochs` for example."""
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(exit_on_error=False, **settings)
-    parser.add_class_arguments(ClassifyRecipe)
+    parser.add_class_arguments(Recipe)
     parser.add_argument(f"--{BASE}", help=argparse.SUPPRESS)  # of recipe files alone
     return parser
 
 
-def as_recipe(parsed: Namespace) -> ClassifyRecipe:
+def as_recipe(parsed: Namespace) -> Recipe:
     """The recipe among what a `recipe_parser` has parsed."""
-    return ClassifyRecipe(**{field.name: parsed[field.name] for field in fields(ClassifyRecipe)})
+    return Recipe(**{field.name: parsed[field.name] for field in fields(Recipe)})
 
 
-def dump_recipe(recipe: ClassifyRecipe) -> str:
+def dump_recipe(recipe: Recipe) -> str:
     """YAML that `load_recipe` turns back into an equal recipe."""
     text: str = yaml.safe_dump(json.loads(json.dumps(asdict(recipe))), sort_keys=False)
     return text
 
 
-def changes(old: ClassifyRecipe, new: ClassifyRecipe) -> list[str]:
+def changes(old: Recipe, new: Recipe) -> list[str]:
     """Dotted names of the options that differ."""
     before, after = dict(_flat(asdict(old))), dict(_flat(asdict(new)))
     return [name for name in before | after if before.get(name) != after.get(name)]

@@ -83,6 +83,7 @@ class Resumable(Checkpoint):
         self._training = False
         self._generators: list[dict[str, Any]] = []
         self._data: Any = None
+        self._round: int | None = None
 
     @contextmanager
     def heeding_interrupts(self) -> Iterator[None]:
@@ -108,16 +109,18 @@ class Resumable(Checkpoint):
             os.write(2, b"\nstopping as soon as all can be saved; Ctrl-C again stops at once\n")
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Store by what to know the data again."""
+        """Store by what to know the data again, and the batches of a round, by which progress is counted."""
         assert isinstance(trainer.train_dataloader, Loader)
         checkpoint["data"] = trainer.train_dataloader.data
+        checkpoint["round"] = len(trainer.train_dataloader)
 
     def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep it until there are data."""
         self._data = checkpoint["data"]
+        self._round = checkpoint.get("round")
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Go on with the random numbers of the checkpoint, each process with its own; refuse other data."""
+        """Go on with the random numbers of the checkpoint, each process with its own; refuse other data or rounds."""
         assert isinstance(trainer.train_dataloader, Loader)
         now = trainer.train_dataloader.data
         if self._data not in (None, now):
@@ -125,6 +128,12 @@ class Resumable(Checkpoint):
                 f"the data have {now['images']} training images, but the checkpoint was made with "
                 f"{self._data['images']}, or their labels differ: resume with the same data, or start a new run from "
                 "its best.safetensors."
+            )
+        batches = len(trainer.train_dataloader)
+        if self._round not in (None, batches):
+            raise ValueError(
+                f"a validation comes every {batches} batches, but the checkpoint was made with one every "
+                f"{self._round}: resume with the config.yaml of its run."
             )
         self._training = True
         if len(self._generators) == trainer.world_size:
