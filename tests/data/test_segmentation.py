@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,8 @@ import torch
 from PIL import Image
 
 from swinv2.data.image import UnreadableImage
-from swinv2.data.loading import EpochSampler, Groups, Loader, SampleKey
-from swinv2.data.order import Plan
-from swinv2.data.segmentation import SegmentationBatch, SegmentationSample, SegmentationSamples, by_size, collate
+from swinv2.data.loading import SampleKey, Samples, make_loader
+from swinv2.data.segmentation import SegmentationBatch, SegmentationSample, by_size, segmentation_samples
 from swinv2.data.segmentation_options import SegmentationAugmentOptions, SegmentationDataOptions
 from swinv2.data.segmentation_transforms import EvalTransform, JointTransform, TrainTransform
 from swinv2.data.sources.label_maps import open_label_maps
@@ -39,22 +37,15 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def samples(root: Path, transform: JointTransform = TRAIN, strict: bool = False) -> SegmentationSamples:
+def samples(root: Path, transform: JointTransform = TRAIN, strict: bool = False) -> Samples:
     source = open_label_maps(SegmentationDataOptions(path=str(root)), "train")
-    return SegmentationSamples(source, transform, strict=strict)
+    return segmentation_samples(source, transform, strict=strict)
 
 
-def load(made: SegmentationSamples, batch_size: int = 2, workers: int = 0, epoch: int = 0) -> list[SegmentationBatch]:
-    plan = Plan(length=len(made), batch_size=batch_size, shuffle=True, seed=3)
-    loader = Loader(
-        Groups(made),  # type: ignore[arg-type]
-        batch_size=None,
-        sampler=EpochSampler(plan),
-        collate_fn=partial(collate, strict=made.strict),
-        num_workers=workers,
-    )
+def load(made: Samples, batch_size: int = 2, workers: int = 0, epoch: int = 0) -> list[SegmentationBatch]:
+    loader = make_loader(made, batch_size=batch_size, shuffle=True, seed=3, workers=workers)
     loader.sampler.set_epoch(epoch)
-    return list(loader)  # type: ignore[arg-type]
+    return list(loader)
 
 
 def assert_equal(ours: list[SegmentationBatch], theirs: list[SegmentationBatch]) -> None:
@@ -77,11 +68,11 @@ def test_batches_are_a_function_of_seed_and_epoch(root: Path) -> None:
     assert not torch.equal(load(made, 5)[0].images, load(made, 5, epoch=1)[0].images)
     key = SampleKey(0, 0, 1)
     alone = made[key]
-    assert isinstance(alone, SegmentationSample)
     state = torch.get_rng_state()
     again = made[key]
     assert isinstance(again, SegmentationSample)
     assert torch.equal(alone.image, again.image)
+    assert torch.equal(alone.labels, again.labels)
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -102,9 +93,9 @@ def test_evaluation_batches_are_padded_and_taken_apart_again(root: Path) -> None
     for part in parts:
         rows += part.indices.tolist()
         for image, labels, row in zip(part.images, part.labels, part.indices.tolist(), strict=True):
-            own_image, own_labels = made.transform(*made.source.read(row))
-            assert torch.equal(image, own_image)
-            assert torch.equal(labels, own_labels)
+            own = made[SampleKey(0, 0, row)]
+            assert torch.equal(image, own.image)
+            assert torch.equal(labels, own.labels)
     assert sorted(rows) == list(range(5))
 
 
@@ -137,3 +128,11 @@ def test_values_outside_the_classes_stop_the_loader(root: Path) -> None:
     with pytest.raises(ValueError, match=r"labels/train/2\.png has the value 7") as caught:
         load(samples(root))
     assert not isinstance(caught.value, UnreadableImage)
+
+
+def test_other_data_are_known(root: Path) -> None:
+    made = make_loader(samples(root), batch_size=2, shuffle=True).data
+    assert made == make_loader(samples(root), batch_size=3, shuffle=False).data
+    for folder in ("images", "labels"):
+        (root / folder / "train/0.png").rename(root / folder / "train/9.png")
+    assert made != make_loader(samples(root), batch_size=2, shuffle=True).data

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,20 @@ from torch import nn
 from transformers.models.upernet.modeling_upernet import UperNetFCNHead, UperNetHead
 
 from swinv2.config import SwinConfig
+from swinv2.info import ModelInfo
 from swinv2.model import SwinBackbone, SwinTransformer
-from swinv2.model.upernet import BatchNorm, ConvHead, ConvNormReLU, PyramidHead, UperNet, UperNetConfig, to_pixels
+from swinv2.model.upernet import (
+    BatchNorm,
+    ConvHead,
+    ConvNormReLU,
+    PyramidHead,
+    Segmenter,
+    UperNet,
+    UperNetConfig,
+    to_pixels,
+)
+from swinv2.storage import Stored, write
+from swinv2.tasks.models import load_model
 
 SMALL = UperNetConfig(channels=8, auxiliary_channels=6)
 IMAGE = SwinConfig(embed_dim=8, depths=(1, 1, 1, 1), num_heads=(1, 1, 2, 2), window_size=4)
@@ -209,6 +222,22 @@ def test_published_heads_have_their_size():
 def test_configuration_survives_json():
     config = UperNetConfig(channels=64, pool_bins=(1, 4), auxiliary_map=None)
     assert UperNetConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_a_file_alone_rebuilds_the_model(randomise, tmp_path):
+    model = randomise_statistics(
+        randomise(Segmenter(replace(IMAGE, num_classes=3), channels=8, pool_bins=(1, 4)))
+    ).eval()
+    model.info = ModelInfo(classes=("sky", "road", "tree"))
+    tensors = dict(model.state_dict())
+    write(tmp_path / "model.safetensors", Stored(model.config, tensors, model.info, model.kind, model.head_config))
+    again = load_model(tmp_path / "model.safetensors", "segmenter")
+    images = torch.randn(1, 3, 40, 50)
+    assert torch.equal(again(images), model(images))
+    assert again.info == model.info
+    wider = load_model(tmp_path / "model.safetensors", window_size=6)
+    assert wider.config.trained_window_size[0] == (4, 4)
+    assert not torch.equal(wider(images), model(images))
 
 
 @pytest.mark.parametrize(

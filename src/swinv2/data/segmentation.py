@@ -1,29 +1,26 @@
-"""Samples and batches of images with label maps, for `swinv2.data.loading`'s groups and loaders."""
+"""Images with label maps as samples and batches, for `swinv2.data.loading`."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from swinv2.data.image import UnreadableImage
-from swinv2.data.loading import Problem, SampleKey, seeded
+from swinv2.data.loading import Samples
 from swinv2.data.segmentation_transforms import JointTransform
-from swinv2.data.sources.label_maps import LabelMaps
+from swinv2.data.sources.label_maps import LabelMap, LabelMaps
 
 
 class SegmentationSample(NamedTuple):
-    """One image [C, H, W], its labels [h, w], its row in the source, and the seconds that making them took."""
+    """One image [C, H, W] and its labels [h, w]."""
 
     image: Tensor
     labels: Tensor
-    row: int
-    seconds: float = 0.0
 
 
 class SegmentationBatch(NamedTuple):
@@ -37,12 +34,15 @@ class SegmentationBatch(NamedTuple):
     image_sizes: Tensor  # [B, 2], height and width without padding
     label_sizes: Tensor  # [B, 2]
     indices: Tensor  # [B], rows in the source
-    skipped: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
     seconds: float = 0.0  # that its images took in the process that read them
+    epoch: int = 0
 
 
-class SegmentationSamples(Dataset["SegmentationSample | Problem"]):
-    """A source's images and label maps, transformed; an error is the item, as in `swinv2.data.loading.Samples`.
+def segmentation_samples(
+    source: LabelMaps, transform: JointTransform, channels: int = 3, strict: bool = False
+) -> Samples:
+    """A source's images and label maps, transformed.
 
     Args:
         source: The images.
@@ -50,47 +50,24 @@ class SegmentationSamples(Dataset["SegmentationSample | Problem"]):
         channels: Channels that the transform expects: 1, 3 or 4.
         strict: Let an unreadable file stop the loader, rather than be skipped.
     """
-
-    def __init__(self, source: LabelMaps, transform: JointTransform, channels: int = 3, strict: bool = False) -> None:
-        self.source = source
-        self.transform = transform
-        self.channels = channels
-        self.strict = strict
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, key: SampleKey) -> SegmentationSample | Problem:
-        started = time.perf_counter()
-        try:
-            pair = self.source.read(key.row, self.channels)
-        except (ValueError, OSError, MemoryError) as error:
-            return error
-        with seeded(key):
-            image, labels = self.transform(*pair)
-        return SegmentationSample(image, labels, key.row, time.perf_counter() - started)
+    return Samples(
+        source,
+        read=partial(source.read, channels=channels),
+        transform=partial(_transformed, transform),
+        collate=partial(collate, ignore_index=source.ignore_index),
+        strict=strict,
+    )
 
 
-def collate(
-    items: Sequence[SegmentationSample | Problem], strict: bool = False, ignore_index: int = 255
-) -> SegmentationBatch | Problem:
-    """A batch without the unreadable images, or the first error that must stop the loader."""
-    errors = [item for item in items if not isinstance(item, SegmentationSample)]
-    fatal = [error for error in errors if strict or not isinstance(error, UnreadableImage)]
-    if fatal:
-        return fatal[0]
-    samples = [item for item in items if isinstance(item, SegmentationSample)]
+def _transformed(transform: JointTransform, pair: tuple[Image.Image, LabelMap]) -> SegmentationSample:
+    return SegmentationSample(*transform(*pair))
+
+
+def collate(samples: Sequence[SegmentationSample], *, ignore_index: int, **common: Any) -> SegmentationBatch:
+    """A batch of images of any sizes."""
     images, image_sizes = _stacked([sample.image for sample in samples], 0)
     labels, label_sizes = _stacked([sample.labels for sample in samples], ignore_index)
-    return SegmentationBatch(
-        images=images,
-        labels=labels if samples else labels.long(),
-        image_sizes=image_sizes,
-        label_sizes=label_sizes,
-        indices=torch.tensor([sample.row for sample in samples], dtype=torch.long),
-        skipped=tuple(map(str, errors)),
-        seconds=sum(sample.seconds for sample in samples),
-    )
+    return SegmentationBatch(images, labels.long(), image_sizes, label_sizes, **common)
 
 
 def by_size(batch: SegmentationBatch) -> Iterator[SegmentationBatch]:
@@ -102,13 +79,12 @@ def by_size(batch: SegmentationBatch) -> Iterator[SegmentationBatch]:
     for size in sizes.unique(dim=0) if len(sizes) else ():
         rows = (sizes == size).all(1).nonzero()[:, 0]
         height, width, label_height, label_width = size.tolist()
-        yield batch._replace(
+        yield SegmentationBatch(
             images=batch.images[rows, :, :height, :width],
             labels=batch.labels[rows, :label_height, :label_width],
             image_sizes=batch.image_sizes[rows],
             label_sizes=batch.label_sizes[rows],
             indices=batch.indices[rows],
-            skipped=(),
         )
 
 

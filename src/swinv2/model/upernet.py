@@ -13,7 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from swinv2.config import did_you_mean
+from swinv2.config import SwinConfig, did_you_mean
+from swinv2.info import ModelInfo
+from swinv2.model.features import SwinBackbone
+from swinv2.model.native import Native
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +76,7 @@ class UperNet(nn.Module):
         config: What the heads look like; by default the published ones.
 
     Attributes:
+        heads: What they look like.
         head: See `PyramidHead`.
         auxiliary_head: See `ConvHead`; None where the configuration leaves it out.
 
@@ -82,7 +86,7 @@ class UperNet(nn.Module):
 
     def __init__(self, backbone: Any, num_classes: int, config: UperNetConfig | None = None) -> None:
         super().__init__()
-        self.config = config = config or UperNetConfig()
+        self.heads = config = config or UperNetConfig()
         _check_backbone(backbone, config)
         if num_classes < 1:
             raise ValueError(f"{num_classes} classes leave nothing to tell apart: give the number of the data's.")
@@ -104,10 +108,27 @@ class UperNet(nn.Module):
         logits = to_pixels(self.head(maps), self.backbone.strides[0], size)
         if not with_auxiliary:
             return logits
-        number = self.config.auxiliary_map
+        number = self.heads.auxiliary_map
         if self.auxiliary_head is None or number is None:
             raise ValueError("this UperNet has no auxiliary head: set auxiliary_map, or ask for no auxiliary logits.")
         return logits, to_pixels(self.auxiliary_head(maps[number]), self.backbone.strides[number], size)
+
+
+class Segmenter(UperNet, Native):
+    """UperNet on the Swin Transformer, as files of ours hold it: ``config`` tells the backbone and the classes.
+
+    Args:
+        config: The architecture and the number of classes.
+        head: Fields of `UperNetConfig`; those left out are the published ones.
+    """
+
+    kind = "segmenter"
+
+    def __init__(self, config: SwinConfig, **head: Any) -> None:
+        super().__init__(SwinBackbone(config), config.num_classes, UperNetConfig.from_dict(head))
+        self.config = config
+        self.info = ModelInfo()
+        self.head_config = self.heads.to_dict()
 
 
 class BatchNorm(nn.BatchNorm2d):

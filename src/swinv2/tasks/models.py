@@ -16,6 +16,7 @@ from swinv2.storage import Stored, check_tensors, read
 
 MODELS = {
     "classifier": "swinv2.model.SwinTransformer",
+    "segmenter": "swinv2.model.upernet.Segmenter",
     "simmim": "swinv2.model.SimMIM",
 }
 """The class of each kind of model, imported when it is first made."""

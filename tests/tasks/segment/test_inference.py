@@ -112,10 +112,14 @@ def test_half_precision_images_give_fp32_probabilities():
 def test_infer_sees_every_image_without_the_padding_of_its_batch(upernet):
     pictures = [images(1, size, seed)[0] for seed, size in enumerate([(24, 40), (17, 20), (24, 40)])]
     maps = [torch.zeros(size, dtype=torch.long) for size in ((48, 80), (17, 20), (48, 80))]
-    samples = [SegmentationSample(*each, row) for row, each in enumerate(zip(pictures, maps, strict=True))]
+    samples = [SegmentationSample(*each) for each in zip(pictures, maps, strict=True)]
+    batches = [
+        collate(some, ignore_index=255, indices=torch.arange(len(some)), skipped=(), seconds=0.0, epoch=0)
+        for some in (samples, [])
+    ]
     model = nn.Sequential(upernet, nn.Dropout(0.9)).train()
     found = {}
-    for part, probabilities in infer(model, [collate(samples), collate([])], torch.device("cpu")):
+    for part, probabilities in infer(model, batches, torch.device("cpu")):
         assert not probabilities.requires_grad
         found |= dict(zip(part.indices.tolist(), probabilities, strict=True))
     assert sorted(found) == [0, 1, 2]

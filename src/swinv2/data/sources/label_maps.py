@@ -57,6 +57,14 @@ class LabelMaps:
         """What an image is called."""
         return self.images[index]
 
+    def shards(self) -> Sequence[int]:
+        """Refused: these are files of their own."""
+        raise ValueError("label maps are no shards: set data.order to images.")
+
+    def signature(self) -> bytes:
+        """The names of the label maps, by which the same data are known again."""
+        return "\0".join(Path(path).name for path in self.maps).encode(errors="surrogateescape")
+
     def read(self, index: int, channels: int = 3) -> tuple[Image.Image, LabelMap]:
         """An image in 1, 3 or 4 channels, and its label map of indices and `ignore_index`.
 
