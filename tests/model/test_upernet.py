@@ -203,13 +203,13 @@ def test_initial_weights_are_those_of_mmsegmentation():
     torch.manual_seed(0)
     model = UperNet(SwinBackbone(IMAGE), 150, UperNetConfig(channels=128))
     for head in (model.head, model.auxiliary_head):
-        assert head.classifier.weight.std() == pytest.approx(0.01, rel=0.05)
+        assert head.classifier.weight.std().item() == pytest.approx(0.01, rel=0.05)
         assert not head.classifier.bias.any()
     convs = [module[0].weight for module in model.modules() if isinstance(module, ConvNormReLU)]
     assert len(convs) == 4 + 1 + 3 + 3 + 1 + 1
     for weight in convs:
         fan_out = weight.shape[0] * weight[0, 0].numel()
-        assert weight.std() == pytest.approx((2 / fan_out) ** 0.5, rel=0.1)
+        assert weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.1)
 
 
 def test_published_heads_have_their_size():

@@ -70,7 +70,7 @@ def kept_by_definition(logits, labels, threshold, min_kept):
 
 @pytest.mark.parametrize(
     ("threshold", "min_kept", "kept"),
-    [(0.9, 3, None), (0.05, 12, 24), (0.3, 1000, None), (None, 10, 20), (None, 1000, None)],
+    [(0.9, 3, None), (0.0001, 12, 24), (0.3, 1000, None), (None, 10, 20), (None, 1000, None)],
     ids=["threshold", "rank", "fewer than the rank", "highest loss", "all"],
 )
 def test_ohem_keeps_the_pixels_of_the_definition(threshold, min_kept, kept):

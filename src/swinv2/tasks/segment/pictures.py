@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import colorsys
 import os
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +16,8 @@ from swinv2.files import written_aside
 Colour = tuple[int, int, int]
 Labels = Tensor | npt.NDArray[np.integer]
 
-GOLDEN = 0.618034
-SHADES = ((0.85, 0.95), (0.55, 0.75), (0.95, 0.6))
-"""Saturation and value of colours in turn."""
+XYZ = np.array([[0.4339, 0.3762, 0.1899], [0.2126, 0.7152, 0.0722], [0.0177, 0.1095, 0.8729]])
+"""From linear sRGB to CIE XYZ, each in units of the white point."""
 
 TEXT = 14
 ROW = 20
@@ -26,14 +25,33 @@ MARGIN = 8
 INK, PAPER = (20, 20, 20), (255, 255, 255)
 
 
-def palette(classes: int) -> list[Colour]:
-    """A colour for each class: hues a golden section apart, so that any first few differ, in three shades."""
-    colours = []
-    for number in range(classes):
-        saturation, value = SHADES[number % len(SHADES)]
-        red, green, blue = colorsys.hsv_to_rgb((0.6 + number * GOLDEN) % 1, saturation, value)
-        colours.append((round(255 * red), round(255 * green), round(255 * blue)))
-    return colours
+@cache
+def palette(classes: int) -> tuple[Colour, ...]:
+    """A colour for each class: each the one that differs most, to the eye (CIELAB), from all before it.
+
+    Not grey, nor nearly black or white, which photos have much of. Beyond some 1,000 classes colours repeat.
+    """
+    levels = np.linspace(0, 255, 12).round()
+    colours = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(-1, 3)
+    seen = _cielab(colours)
+    vivid = (np.hypot(seen[:, 1], seen[:, 2]) > 25) & (seen[:, 0] > 25) & (seen[:, 0] < 92)
+    colours, seen = colours[vivid], seen[vivid]
+    apart = np.full(len(colours), np.inf)
+    chosen = []
+    for _ in range(classes):
+        best = int(apart.argmax())
+        chosen.append((int(colours[best, 0]), int(colours[best, 1]), int(colours[best, 2])))
+        apart = np.minimum(apart, np.linalg.norm(seen - seen[best], axis=1))
+    return tuple(chosen)
+
+
+def _cielab(colours: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Colours ``[..., 3]`` of 0 to 255 (sRGB) in CIELAB (D65), where distances are differences to the eye."""
+    share = colours / 255
+    linear = np.where(share > 0.04045, ((share + 0.055) / 1.055) ** 2.4, share / 12.92)
+    x, y, z = np.moveaxis(linear @ XYZ.T, -1, 0)
+    x, y, z = (np.where(v > 0.008856, np.cbrt(v), 7.787 * v + 16 / 116) for v in (x, y, z))
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1)
 
 
 def save_label_map(
@@ -52,7 +70,8 @@ def save_label_map(
         image = Image.fromarray(values.astype(np.uint16))
     else:
         image = Image.fromarray(values.astype(np.uint8)).convert("P")
-        image.putpalette([level for colour in [*([(0, 0, 0)] * reduce_zero_label), *colours] for level in colour])
+        levels = [level for colour in [*([(0, 0, 0)] * reduce_zero_label), *colours] for level in colour]
+        image.putpalette(levels + [0] * (768 - len(levels)))  # with fewer colours, Pillow stores fewer bits of a value
     with written_aside(path) as draft:
         image.save(draft, format="png")
 
