@@ -63,7 +63,8 @@ class UperNetConfig:
         for name in data:
             if name not in known:
                 raise ValueError(f"{name!r} is no field of UperNetConfig{did_you_mean(name, known)}.")
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in data.items()})
+        values: dict[str, Any] = {name: tuple(x) if isinstance(x, list) else x for name, x in data.items()}
+        return cls(**values)
 
 
 class UperNet(nn.Module):
@@ -223,12 +224,14 @@ def to_pixels(logits: Tensor, stride: Sequence[int], size: Sequence[int]) -> Ten
 def init_heads(model: UperNet) -> None:
     """Convolutions as He et al. (fan out), classifiers from a normal of 0.01, biases 0, norms 1: mmsegmentation's."""
     for head in (model.head, model.auxiliary_head):
-        for module in head.modules() if head is not None else ():
-            if isinstance(module, ConvNormReLU):
-                nn.init.kaiming_normal_(module[0].weight, mode="fan_out", nonlinearity="relu")
-        if head is not None:
-            nn.init.normal_(head.classifier.weight, std=0.01)
-            nn.init.zeros_(head.classifier.bias)
+        if head is None:
+            continue
+        for module in head.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        nn.init.normal_(head.classifier.weight, std=0.01)
 
 
 def _check_backbone(backbone: Any, config: UperNetConfig) -> None:

@@ -92,7 +92,8 @@ def mirrored(folders: Folders, options: SegmentationDataOptions) -> Pairs:
         *(_unlabelled(image, folders.labels) for image, key in zip(images, keys, strict=True) if key not in maps),
         *(f"{maps[key]}: a label map without image; add the image or remove it." for key in sorted(lonely)),
     ]
-    return Pairs(*zip(*known, strict=True), skipped=tuple(skipped))
+    paired, labels = zip(*known, strict=True)
+    return Pairs(paired, labels, tuple(skipped))
 
 
 def _listed(file: Path, options: SegmentationDataOptions) -> Pairs:
@@ -127,7 +128,8 @@ def _listed(file: Path, options: SegmentationDataOptions) -> Pairs:
             skipped.append(_unlabelled(image, label or options.path))
     if not pairs:
         raise ValueError(f"{file} names no image with a label map: {skipped[0] if skipped else 'it is empty.'}")
-    return Pairs(*zip(*pairs, strict=True), skipped=tuple(skipped))
+    images, maps = zip(*pairs, strict=True)
+    return Pairs(images, maps, tuple(skipped))
 
 
 def _lines(file: Path) -> list[str]:

@@ -128,8 +128,8 @@ def legend(
         counts: Pixels of each class, per label map; shares are those in the last.
         height: Pixels; the result may be of more where that is less than two rows.
     """
-    last, total = counts[-1], sum(counts)
-    order = [int(i) for i in np.argsort(-np.asarray(total), kind="stable") if total[i]]
+    last, total = counts[-1], np.sum(counts, axis=0)
+    order = [int(i) for i in np.argsort(-total, kind="stable") if total[i]]
     room = max(height // ROW, 2)
     shown = order if len(order) <= room else order[: room - 1]
     lines = [f"{classes[i]}  {100 * last[i] / max(last.sum(), 1):.1f}%" for i in shown]
