@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -50,6 +51,21 @@ def class_folders(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / root
 
     return make
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """tests/toy.py, its job and its model known by their names."""
+    import importlib
+
+    from swinv2.tasks.models import MODELS
+    from swinv2.train.job import JOBS
+
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    module = importlib.import_module("toy")
+    monkeypatch.setitem(JOBS, "gray", "toy.GrayJob")
+    monkeypatch.setitem(MODELS, module.Regressor.kind, "toy.Regressor")
+    return module
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])

@@ -4,6 +4,7 @@ import errno
 import random
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -302,3 +303,79 @@ def test_a_key_is_all_that_a_sample_depends_on() -> None:
     assert isinstance(other, Sample)
     assert torch.equal(first.image, again.image)
     assert first.label == samples.source.labels[1]
+
+
+def rounds(loader: Loader, count: int) -> list[Batch]:
+    return [batch for number in range(count) for batch in epoch(loader, number)]
+
+
+def test_rounds_of_batches_are_the_epochs_one_after_another() -> None:
+    """Whatever their length, and each batch knows its epoch."""
+    expected = rounds(make_loader(digits(), batch_size=3, shuffle=True), 5)
+    for length in (1, 3, 5, 10):
+        loader = make_loader(digits(), batch_size=3, shuffle=True, batches=length)
+        assert len(loader) == length
+        found = rounds(loader, 20 // length)
+        assert_equal(found, expected[: len(found)])
+        assert [batch.epoch for batch in found] == [number // 4 for number in range(len(found))]
+        assert loader.epochs(20 // length) == pytest.approx(len(found) / 4)
+
+
+def test_a_round_may_be_several_epochs() -> None:
+    loader = make_loader(digits(), batch_size=3, shuffle=True, epochs=2)
+    assert_equal(rounds(loader, 2), rounds(make_loader(digits(), batch_size=3, shuffle=True), 4))
+    assert loader.epochs(2) == 4
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("done", [0, 1, 5, 6])
+def test_resumes_within_a_round(done: int, workers: int) -> None:
+    def loader() -> Loader:
+        return make_loader(digits(), batch_size=3, shuffle=True, workers=workers, batches=6)
+
+    batches = rounds(loader(), 3)
+    stopped = loader()
+    stopped.sampler.set_epoch(1)
+    iterator = iter(stopped)
+    for _ in range(done):
+        next(iterator)
+    resumed = loader()
+    resumed.load_state_dict(stopped.state_dict())
+    rest = list(resumed) + ([] if done == 6 else epoch(resumed, 2))
+    assert_equal(rest, batches[6 + done :])
+
+
+def test_a_row_drawn_twice_is_twice_in_its_batch(shards: Samples) -> None:
+    """As resampled shards bring it about."""
+    loader = make_loader(shards, batch_size=len(shards), shuffle=True, order="resampled", buffer=1)
+    drawn = [epoch(loader, number)[0] for number in range(5)]
+    assert any(len(set(rows([batch]))) < len(shards) for batch in drawn)
+    assert all(len(batch.images) == len(batch.indices) == len(shards) for batch in drawn)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_rows_of_any_kind_are_loaded_alike(toy: ModuleType, workers: int) -> None:
+    """Unreadable ones named, randomness in reading and transforming seeded by the key, order and time as ever."""
+
+    def loader(workers: int) -> Loader:
+        return make_loader(toy.gray_samples(toy.Grays(20)), batch_size=6, shuffle=True, workers=workers)
+
+    here, there = epoch(loader(0)), epoch(loader(workers))
+    for one, other in zip(here, there, strict=True):
+        assert torch.equal(one.images, other.images)
+        assert one.skipped == other.skipped
+        assert (one.levels * 100).round().int().tolist() == [row * 37 % 100 for row in one.indices.tolist()]
+        assert other.seconds > 0
+    assert sorted(line for batch in here for line in batch.skipped) == ["level 13: broken.", "level 6: broken."]
+    later = epoch(loader(0), 1)
+    images = [
+        {row: x for b in run for row, x in zip(b.indices.tolist(), b.images, strict=True)} for run in (here, later)
+    ]
+    assert not any(torch.equal(images[0][row], images[1][row]) for row in images[0])
+
+
+def test_strict_stops_at_rows_of_any_kind(toy: ModuleType) -> None:
+    samples = toy.gray_samples(toy.Grays(20))
+    samples.strict = True
+    with pytest.raises(UnreadableImage, match=r"^level 6: broken\.$"):
+        epoch(make_loader(samples, batch_size=20, shuffle=False))

@@ -8,7 +8,7 @@ from timm.scheduler import CosineLRScheduler
 from torch import nn
 
 from swinv2.config import VARIANTS
-from swinv2.model import SwinTransformer, create_model
+from swinv2.model import SwinBackbone, SwinTransformer, create_model
 from swinv2.train.optim import layer_ids, learning_rate, optimise, parameter_groups, undecayed
 from swinv2.train.options import OptimizerOptions, Recipe, ScheduleOptions, TrainerOptions
 
@@ -104,6 +104,71 @@ def test_groups_hold_every_trainable_parameter_once() -> None:
         groups = parameter_groups(model, 0.05, layer_decay=layer_decay)
         held = [id(parameter) for group in groups for parameter in group["params"]]
         assert sorted(held) == sorted(id(p) for p in model.parameters() if p.requires_grad)
+
+
+class Detector(nn.Module):
+    """A backbone under heads, whose names look like a backbone's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Linear(3, 3)
+        self.backbone = SwinBackbone(create_model("swinv2_nano", **SMALL), (0, -1))
+        self.stages = nn.ModuleList([nn.ModuleDict({"blocks": nn.ModuleList([nn.Linear(4, 4)])})])
+        self.patch_embed = nn.Conv2d(4, 4, 1)
+
+
+HEADS = ("stem.", "stages.", "patch_embed.", "backbone.norms.")
+
+
+def rates_by_name(model: nn.Module, **options: float) -> dict[str, float]:
+    names = {id(p): name for name, p in model.named_parameters()}
+    groups = parameter_groups(model, 0.05, **options)
+    return {names[id(p)]: group["lr"] for group in groups for p in group["params"]}
+
+
+def test_layers_of_a_backbone_are_those_of_its_classifier_and_heads_have_the_full_rate() -> None:
+    model, plain = Detector(), create_model("swinv2_nano", **SMALL)
+    rates, alone = (rates_by_name(each, layer_decay=0.5) for each in (model, plain))
+    assert {name: rate for name, rate in rates.items() if name.startswith(HEADS)} == {
+        name: 1.0 for name in rates if name.startswith(HEADS)
+    }
+    body = {name: rate for name, rate in rates.items() if not name.startswith(HEADS)}
+    assert body == {f"backbone.{name}": rate for name, rate in alone.items() if not name.startswith(("norm.", "head."))}
+    assert min(body.values()) == 0.5**3
+
+
+def test_a_factor_lowers_all_rates_of_the_backbone_alone() -> None:
+    model = Detector()
+    rates = rates_by_name(model, base_lr=2.0, backbone_lr_factor=0.1)
+    assert rates == {name: pytest.approx(0.2 if name.startswith("backbone.") else 2.0) for name in rates}
+    both = rates_by_name(model, base_lr=2.0, layer_decay=0.5, backbone_lr_factor=0.1)
+    decayed = rates_by_name(model, base_lr=0.2, layer_decay=0.5)
+    assert all(both[name] == pytest.approx(decayed[name]) for name in rates if name.startswith("backbone."))
+    groups = parameter_groups(model, 0.05, layer_decay=0.5, backbone_lr_factor=0.1)
+    assert sorted(id(p) for group in groups for p in group["params"]) == sorted(map(id, model.parameters()))
+
+
+def test_a_factor_without_a_backbone_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"backbone_lr_factor 0\.1 is for a backbone under a head of its own"):
+        parameter_groups(create_model("swinv2_nano", **SMALL), 0.05, backbone_lr_factor=0.1)
+
+
+@pytest.mark.parametrize("power", [0.9, 1.0, 2.0])
+def test_poly_is_that_of_the_segmentation_codes(power: float) -> None:
+    """(base - min) * (1 - progress) ** power + min, as mmengine's PolyLR by steps."""
+    options = ScheduleOptions(kind="poly", power=power, warmup_lr=0.0, min_lr=0.1)
+    for step in range(2, 13):
+        expected = (1.0 - 0.1) * (1 - (step - 2) / 10) ** power + 0.1
+        assert learning_rate(step, peak=1.0, options=options, warmup=2, total=12) == pytest.approx(expected)
+
+
+def test_milestones_of_a_length_in_steps_are_steps() -> None:
+    recipe = Recipe(
+        schedule=ScheduleOptions(kind="multistep", milestones=(11, 14), warmup_steps=0),
+        trainer=TrainerOptions(epochs=None, steps=20, validate_every=10, batch_size=512),
+    )
+    rates = rates_of(recipe, 20)
+    assert [rates[step] / rates[0] for step in (10, 11, 13, 14)] == pytest.approx([1.0, 0.1, 0.1, 0.01])
 
 
 def test_the_cosine_is_the_one_of_the_released_code() -> None:

@@ -58,6 +58,13 @@ def test_a_step_is_shared_by_devices_and_accumulated_batches() -> None:
         options.loader_batch(processes=5)
 
 
+def test_a_length_is_in_epochs_or_in_steps() -> None:
+    epochs, steps = TrainerOptions(epochs=6, validate_every=2), TrainerOptions(epochs=None, steps=40, validate_every=8)
+    assert (epochs.unit, epochs.total, epochs.rounds, epochs.after(2)) == ("epoch", 6, 3, "epoch 4")
+    assert (steps.unit, steps.total, steps.rounds, steps.after(2)) == ("step", 40, 5, "step 16")
+    assert (TrainerOptions().every, TrainerOptions().rounds) == (1, 300)
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -68,6 +75,18 @@ def test_a_step_is_shared_by_devices_and_accumulated_batches() -> None:
         (lambda: OptimizerOptions(base_lr=0.0), "optimizer.base_lr 0.0"),
         (lambda: OptimizerOptions(clip_norm=0.0), "optimizer.clip_norm 0.0 is not positive: use null"),
         (lambda: OptimizerOptions(layer_decay=1.5), "optimizer.layer_decay 1.5"),
+        (lambda: OptimizerOptions(backbone_lr_factor=0.0), "optimizer.backbone_lr_factor 0.0 is not positive"),
+        (lambda: ScheduleOptions(power=0.0), "schedule.power 0.0"),
+        (lambda: TrainerOptions(epochs=None), "epochs and trainer.steps are both null"),
+        (lambda: TrainerOptions(steps=10, validate_every=5), "steps 10 stands for trainer.epochs: set .* to null"),
+        (lambda: TrainerOptions(epochs=None, steps=10), "steps 10 needs trainer.validate_every"),
+        (lambda: TrainerOptions(epochs=None, steps=10, validate_every=4), "no multiple .* 4: use 8"),
+        (lambda: TrainerOptions(epochs=3, validate_every=2), "epochs 3 is no multiple .* 2: use 4"),
+        (lambda: TrainerOptions(epochs=None, steps=0, validate_every=1), "trainer.steps 0 is too small"),
+        (
+            lambda: Recipe(trainer=TrainerOptions(epochs=None, steps=10, validate_every=5)),
+            "trainer.steps gives the length in steps: give schedule.warmup_steps",
+        ),
         (lambda: ScheduleOptions(warmup_steps=-1), "schedule.warmup_steps -1"),
         (lambda: ScheduleOptions(kind="multistep"), "multistep needs some"),
         (lambda: ScheduleOptions(milestones=(3,)), "other kinds take none"),

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from swinv2 import __version__
 
 VERBS = {
-    "train": "train a classifier from a recipe",
+    "train": "train a model from a recipe",
     "evaluate": "measure a weights file on labelled images",
     "predict": "name what is on images",
     "convert": "bring weights into another format, window or resolution",

@@ -33,14 +33,15 @@ Say = Callable[[str], None]
 class Ema(WeightAveraging):
     """Moving average of the weights, which takes the model's place during validation and after training.
 
-    Frozen weights stay as they are to the bit, which Lightning's own average (decay * a + (1 - decay) * b) rounds.
+    Frozen weights stay as they are to the bit, which Lightning's own average (decay * a + (1 - decay) * b) rounds. Of
+    whole numbers, such as a BatchNorm's count of batches, there is no average.
     """
 
     validating = False
 
     def __init__(self, decay: float) -> None:
         def average(kept: Tensor, new: Tensor, _: object) -> Tensor:
-            return kept.lerp(new.to(kept.dtype), 1 - decay)
+            return kept.lerp(new.to(kept.dtype), 1 - decay) if kept.is_floating_point() else new
 
         super().__init__(avg_fn=average)
 

@@ -32,7 +32,7 @@ from swinv2.train.job import Job, job_of
 from swinv2.train.optim import optimise
 from swinv2.train.options import Recipe
 from swinv2.train.recipe import dump_recipe
-from swinv2.train.resume import Interrupted, Resumable, WholeCheckpoints, sweep
+from swinv2.train.resume import Interrupted, Resumable, WholeCheckpoints, check_progress, sweep
 from swinv2.train.strategies import lost_peer, make_strategy, placement, processes, shard_when_ready
 
 
@@ -69,6 +69,8 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, say: Say = print) 
         with _quiet_lightning(), resumable.heeding_interrupts():
             trainer = _trainer(recipe, folder, [*callbacks, resumable], len(training))
             loaders = _loaders(job, recipe, training, validation, trainer)
+            if last is not None:
+                check_progress(read_details(last), loaders[0])
             task = _task(job, start, training, len(loaders[0]))
             _fit(trainer, task, loaders, resumable, folder, last is not None)
     except BaseException as error:
