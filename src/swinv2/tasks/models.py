@@ -18,6 +18,7 @@ from swinv2.storage import Stored, check_tensors, read, recorded_kind
 MODELS = {
     "classifier": "swinv2.model.SwinTransformer",
     "detector": "swinv2.model.detect.native.SwinDetector",
+    "segmenter": "swinv2.model.upernet.Segmenter",
     "simmim": "swinv2.model.SimMIM",
 }
 """The class of each kind of model, imported when it is first made."""
