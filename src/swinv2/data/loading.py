@@ -118,7 +118,7 @@ def collate(items: Sequence[Sample | Problem], strict: bool = False) -> Batch | 
 
 def first_fatal(items: Sequence[Any], strict: bool) -> Problem | None:
     """The first error among items that must stop the loader, if there is one."""
-    errors = (item for item in items if isinstance(item, Exception))
+    errors = (item for item in items if isinstance(item, Problem))
     return next((error for error in errors if strict or not isinstance(error, UnreadableImage)), None)
 
 
