@@ -153,7 +153,7 @@ class CocoSource(ImageSource):
 
     def ground_truth(self, masks: bool = False) -> dict[str, list[dict[str, Any]]]:
         """The data as COCO's evaluation takes them, images numbered by their index, boxes as they are in the file."""
-        annotations = []
+        annotations: list[dict[str, Any]] = []
         for index in range(len(self)):
             for number in self._objects(index):
                 entry = {
@@ -213,7 +213,7 @@ def find_json(options: DetectionDataOptions) -> dict[Split, Path]:
         raise ValueError("there is no data.path: say where the images and their JSON files are.")
     if root.is_file():
         return {"train": root}
-    found = next((files for pattern in PATTERNS if (files := _instances(root, pattern))), [])
+    found = next(filter(None, (_instances(root, pattern) for pattern in PATTERNS)), [])
     parts: dict[str, list[Path]] = {}
     for file in found:
         told = file.parent.name if file.stem.startswith("_") else file.stem
