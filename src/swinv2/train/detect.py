@@ -113,7 +113,7 @@ def data_options(recipe: Recipe) -> DetectionDataOptions:
     """Where a recipe's images and objects are."""
     data = recipe.data
     shared = {name: getattr(data, name) for name in ("path", "val_fraction", "split_seed", "workers", "strict")}
-    return DetectionDataOptions(**shared, **vars(recipe.detect.layout))
+    return DetectionDataOptions(**shared, layout=recipe.detect.layout)
 
 
 def initial(recipe: Recipe, classes: Sequence[str], last: Path | None = None) -> Initial:
