@@ -118,6 +118,13 @@ def test_objects_are_found_where_they_are(options: DetectionTestOptions) -> None
     assert found["scores"].tolist() == sorted(found["scores"].tolist(), reverse=True)
 
 
+def test_a_mirrored_look_is_turned_back() -> None:
+    def second_look(boxes: Tensor, scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.arange(3, 6), scores[3:]
+
+    check(detect(bright, scene(), DetectionTestOptions(flip=True), PLAIN, second_look), tolerance=2.0)
+
+
 def test_a_detector_of_boxes_gives_no_masks() -> None:
     found = detect(boxes_alone, scene(), DetectionTestOptions(flip=True), PLAIN, nms)
     assert "rles" not in found
