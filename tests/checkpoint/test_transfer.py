@@ -8,6 +8,7 @@ import torch.nn.functional as F
 import swinv2
 from swinv2.checkpoint.transfer import convert_channels, resize_table
 from swinv2.geometry import log_coordinates
+from swinv2.preprocessing import Preprocessing
 
 
 def relative(got, want):
@@ -102,6 +103,53 @@ def test_an_inflated_model_sees_in_a_still_clip_what_the_image_model_sees(small,
             assert relative(clip(still), model(x)) < 1e-5
     moving = torch.randn(2, 3, 8, 64, 64)
     assert relative(clip(moving), model(moving[:, :, 0])) > 1e-2
+
+
+@pytest.mark.parametrize("kind", [{"name": "swin_tiny"}, {"position_bias": "log_cpb"}, {"position_bias": "linear_cpb"}])
+@pytest.mark.parametrize(("patch", "window", "frames"), [(2, 3, 6), (2, 3, 8), (2, 4, 4), (1, 8, 3), (3, 1, 7)])
+def test_inflation_is_exact_for_any_window_in_time_and_any_number_of_frames(small, kind, patch, window, frames):
+    """Windows that fit, are padded, shifted or shrunk along time; frames that are no multiple of the patch would show
+    its padding.
+    """
+    model = small(**kind).double()
+    told = {} if "name" in kind else {"trained_window_size": 4, **kind}
+    clip = swinv2.load(
+        model.state_dict(), dtype=torch.float64, patch_size=(patch, 4, 4), window_size=(window, 4, 4), **told
+    )
+    still = images(48, 40).double()[:, :, None].expand(-1, -1, frames // patch * patch, -1, -1)
+    with torch.no_grad():
+        maps, want = clip.feature_maps(still), model.feature_maps(still[:, :, 0])
+        assert relative(clip(still), model(still[:, :, 0])) < 1e-12
+    for ours, image in zip(maps, want, strict=True):
+        assert relative(ours, image[:, :, None].expand_as(ours)) < 1e-12
+
+
+@pytest.mark.parametrize("name", ["swinv2_nano", "swin_tiny"])
+def test_inflation_to_another_window_is_that_of_the_image_model_moved_there(small, name):
+    model = small(name)
+    told = {} if name == "swin_tiny" else {"trained_window_size": 4}
+    moved = swinv2.load(model.state_dict(), window_size=6, **told)
+    clip = swinv2.load(model.state_dict(), patch_size=(2, 4, 4), window_size=(2, 6, 6), **told)
+    still = images(64, 64)[:, :, None].expand(-1, -1, 8, -1, -1)
+    with torch.no_grad():
+        assert relative(clip(still), moved(still[:, :, 0])) < 1e-5
+        assert relative(moved(still[:, :, 0]), model(still[:, :, 0])) > 1e-4
+
+
+def test_inflated_models_learn_of_time(small):
+    """The zero weights of time get gradients."""
+    clip = swinv2.load(small().state_dict(), trained_window_size=4, patch_size=(2, 4, 4), window_size=(4, 4, 4))
+    clip(torch.randn(1, 3, 8, 32, 32)).square().sum().backward()
+    assert clip.stages[0].blocks[0].attention.body.position_bias.mlp[0].weight.grad[:, 0].any()
+
+
+def test_preprocessing_goes_on_to_frames(small, tmp_path):
+    preprocessing = Preprocessing(size=(64, 64), mean=(0.5,) * 3, std=(0.2,) * 3)
+    swinv2.save(small(), tmp_path / "a.safetensors", preprocessing=preprocessing)
+    clip = swinv2.load(tmp_path / "a.safetensors", patch_size=(2, 4, 4), window_size=(4, 4, 4))
+    assert clip.info.preprocessing == preprocessing
+    gray = swinv2.load(tmp_path / "a.safetensors", in_channels=1)
+    assert gray.info.preprocessing is None
 
 
 def test_inflated_bias_networks_ignore_time(small):

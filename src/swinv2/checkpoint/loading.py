@@ -131,13 +131,13 @@ def _checked(name: str, stored: Stored) -> Stored:
 
 
 def _info(stored: Stored, wanted: SwinConfig, indices: Sequence[int] | None) -> ModelInfo:
-    """Class names follow the head; preprocessing is of images with as many channels and axes."""
+    """Class names follow the head; preprocessing is of images, or the frames of clips, with as many channels."""
     info, classes = stored.info, stored.info.classes
     if indices is not None:
         classes = tuple(classes[index] for index in indices) if classes else ()
     elif wanted.num_classes != stored.config.num_classes:
         classes = ()
-    same_input = wanted.in_channels == stored.config.in_channels and wanted.ndim == stored.config.ndim
+    same_input = wanted.in_channels == stored.config.in_channels
     return replace(info, classes=classes, preprocessing=info.preprocessing if same_input else None)
 
 

@@ -71,8 +71,10 @@ def _check(stored: SwinConfig, wanted: SwinConfig) -> None:
 def inflate(tensors: Mapping[str, Tensor], video: SwinConfig) -> dict[str, Tensor]:
     """An image model's parameters for clips: on a still clip the model gives the image model's features.
 
-    The patch kernel is repeated over time and divided by its length, tables are repeated over the offsets in time, and
-    the time column of a bias network's first layer is 0.
+    The patch kernel is repeated over time and divided by its length; tables are repeated over the offsets in time, as
+    for Video Swin (arXiv 2106.13230). The time column of a bias network's first layer is 0, so that it answers alike to
+    all offsets in time too. A query then weighs equal keys of several frames equally, and their average is that of one
+    frame: exactly, whatever the window along time, padded, shifted or not, for any whole number of patches.
     """
     out = dict(tensors)
     name, frames = "patch_embed.projection.weight", video.patch_size[0]

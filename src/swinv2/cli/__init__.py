@@ -21,7 +21,7 @@ VERBS = {
     "benchmark": "measure a model's speed and memory on this machine",
     "models": "list the models by name",
 }
-EXTRAS = {"faster_coco_eval": "detect", "export": "export"}
+EXTRAS = {"av": "video", "faster_coco_eval": "detect", "export": "export"}
 """Extra that brings a package, or all that a verb needs, where it is not train."""
 
 

@@ -13,7 +13,7 @@ from swinv2.preprocessing import INTERPOLATIONS
 Split = Literal["train", "val"]
 Choice = Literal["train", "val", "all"]
 Order = Literal["images", "shards", "resampled"]
-Format = Literal["auto", "digits", "folder", "shards", "huggingface"]
+Format = Literal["auto", "digits", "folder", "shards", "huggingface", "videos"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,8 @@ class DataOptions:
     Args:
         path: A folder of class folders, a folder or pattern of WebDataset shards, a folder or parquet file of
             Hugging Face datasets, hf:NAME for a dataset of the hub, or digits for scikit-learn's; it must be given.
-        format: The layout of path; auto recognises it.
+        format: The layout of path; auto recognises it. Of videos, path is a folder of class folders, a list file, or a
+            folder with lists such as train.csv.
         val_fraction: Share of each class held out for validation where the dataset brings no such split.
         split_seed: Seed of that split.
         workers: Processes that read images; 0 reads in the main process.

@@ -16,6 +16,7 @@ import sys
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from PIL import Image
@@ -110,7 +111,8 @@ def main() -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m swinv2.data.pack", description=__doc__.split("\n")[0])
     parser.add_argument("--data.path", dest="path", required=True, help="any dataset that swinv2 train reads")
-    parser.add_argument("--data.format", dest="format", default="auto", choices=Format.__args__)  # type: ignore[attr-defined]
+    formats = [each for each in get_args(Format) if each != "videos"]
+    parser.add_argument("--data.format", dest="format", default="auto", choices=formats)
     parser.add_argument("--data.val_fraction", dest="val_fraction", type=float, default=0.2)
     parser.add_argument("--data.split_seed", dest="split_seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="new folder for the shards")

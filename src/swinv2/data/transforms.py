@@ -35,13 +35,16 @@ class CentreCrop:
     size: tuple[int, ...]  # height, width
     fraction: float
     interpolation: str
+    place: tuple[float, float] = (0.5, 0.5)  # share of what is cut off that lies on the left, and above
 
     def __call__(self, image: Image.Image) -> Image.Image:
         """The image at the size."""
         height, width = self.size
         scale = max(int(side / self.fraction) / has for side, has in ((width, image.width), (height, image.height)))
         resized = [max(int(image.width * scale + 1e-6), width), max(int(image.height * scale + 1e-6), height)]
-        left, top = (round((has - side) / 2) for has, side in zip(resized, (width, height), strict=True))
+        left, top = (
+            round((has - side) * share) for has, side, share in zip(resized, (width, height), self.place, strict=True)
+        )
         x, y = image.width / resized[0], image.height / resized[1]
         box = (left * x, top * y, min((left + width) * x, image.width), min((top + height) * y, image.height))
         return image.resize((width, height), Image.Resampling[self.interpolation.upper()], box)

@@ -146,7 +146,7 @@ def test_ambiguous_files_are_named(coco_file: MakeCoco, tmp_path: Path) -> None:
     for year in (2014, 2017):
         coco_file(f"annotations/instances_train{year}.json", f"train{year}", annotations=[box()])
     with pytest.raises(
-        ValueError, match=r"instances_train2014\.json, instances_train2017\.json: name one with data\.t"
+        ValueError, match=r"instances_train2014\.json, instances_train2017\.json: name one with layout\.t"
     ):
         opened(tmp_path)
 
@@ -297,7 +297,7 @@ def test_images_without_objects_are_trained_on_if_asked(coco_file: MakeCoco, tmp
     coco_file("train.json", "images", images, [box(2), box(3, iscrowd=1)])
     coco_file("val.json", "images", images, [box(1)])
     assert [Path(opened(tmp_path).name(0)).name, len(opened(tmp_path))] == ["1.png", 1]
-    assert "3 images without objects are not trained on; data.empty true keeps them." in opened(tmp_path).remarks[0]
+    assert "3 images without objects are not trained on; layout.empty true keeps them." in opened(tmp_path).remarks[0]
     assert len(opened(tmp_path, empty=True)) == 4
     assert len(opened(tmp_path, "val")) == 4
     target = opened(tmp_path, "val").target(3, masks=True)

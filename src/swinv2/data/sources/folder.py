@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from swinv2.data.sources.base import TRAIN_PARTS, VAL_PARTS, ImageSource, Parts,
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Folder(ImageSource):
-    """Image files, the class of each named by its folder."""
+    """Files of images, or of videos; the class of each is often the name of its folder."""
 
     paths: list[str]
 
@@ -30,11 +30,29 @@ class Folder(ImageSource):
         return self.paths[index]
 
 
-def folder_parts(options: DataOptions) -> Parts:
+@dataclass(frozen=True)
+class Kind:
+    """Which files of a folder count.
+
+    Args:
+        word: What they are called.
+        is_name: Whether a file is one, by its extension.
+        left_out: What to say of one that is not.
+    """
+
+    word: str
+    is_name: Callable[[str], bool]
+    left_out: Callable[[str], str]
+
+
+IMAGES = Kind("images", is_image_name, left_out)
+
+
+def folder_parts(options: DataOptions, kind: Kind = IMAGES) -> Parts:
     """The parts of a folder, which must have the same classes."""
     parts = by_split(_folders_by_part(Path(options.path)))
     classes = shared_classes({split: subfolders(folder) for split, folder in parts.items()}, options.path)
-    return {split: partial(_scan, folder, classes, options.strict) for split, folder in parts.items()}
+    return {split: partial(_scan, folder, classes, options.strict, kind) for split, folder in parts.items()}
 
 
 def _folders_by_part(root: Path) -> dict[str, Path]:
@@ -57,31 +75,31 @@ def subfolders(root: Path) -> tuple[str, ...]:
     return tuple(sorted(names, key=int) if all(name.isdecimal() for name in names) else sorted(names))
 
 
-def _scan(root: Path, classes: tuple[str, ...], strict: bool) -> Folder:
+def _scan(root: Path, classes: tuple[str, ...], strict: bool, kind: Kind) -> Folder:
     if not classes:
-        raise ValueError(f"{root} has no class folders: put the images of each class into a folder of its name.")
+        raise ValueError(f"{root} has no class folders: put the {kind.word} of each class into a folder of its name.")
     by_class = {name: list(files_below(str(root / name))) for name in classes}
-    _check_layout(root, by_class)
-    paths = [file for files in by_class.values() for file in files if is_image_name(file)]
-    labels = [label for label, files in enumerate(by_class.values()) for file in files if is_image_name(file)]
-    loose = [file for file in sorted(root.iterdir()) if is_image_name(file.name) and not file.is_dir()]
+    _check_layout(root, by_class, kind)
+    paths = [file for files in by_class.values() for file in files if kind.is_name(file)]
+    labels = [label for label, files in enumerate(by_class.values()) for file in files if kind.is_name(file)]
+    loose = [file for file in sorted(root.iterdir()) if kind.is_name(file.name) and not file.is_dir()]
     skipped = [
         *(f"{file}: in no class folder; move it into one." for file in loose),
-        *(left_out(file) for files in by_class.values() for file in files if not is_image_name(file)),
+        *(kind.left_out(file) for files in by_class.values() for file in files if not kind.is_name(file)),
     ]
     if strict and skipped:
         raise UnreadableImage(skipped[0])
     return Folder(classes=classes, labels=labels, skipped=tuple(skipped), paths=paths)
 
 
-def _check_layout(root: Path, by_class: dict[str, list[str]]) -> None:
-    images = {name: [file for file in files if is_image_name(file)] for name, files in by_class.items()}
-    empty = next((name for name, found in images.items() if not found), None)
+def _check_layout(root: Path, by_class: dict[str, list[str]], kind: Kind) -> None:
+    wanted = {name: [file for file in files if kind.is_name(file)] for name, files in by_class.items()}
+    empty = next((name for name, found in wanted.items() if not found), None)
     if empty is not None:
-        raise ValueError(f"class folder {root / empty} has no images: add some, or remove the folder.")
-    if not any(os.path.dirname(file) == str(root / name) for name, found in images.items() for file in found):
+        raise ValueError(f"class folder {root / empty} has no {kind.word}: add some, or remove the folder.")
+    if not any(os.path.dirname(file) == str(root / name) for name, found in wanted.items() for file in found):
         raise ValueError(
-            f"the folders of {root} ({', '.join(by_class)}) hold no images but folders: "
+            f"the folders of {root} ({', '.join(by_class)}) hold no {kind.word} but folders: "
             "the layout is ROOT/CLASS/*, or ROOT/train/CLASS/* and ROOT/val/CLASS/*."
         )
 

@@ -15,6 +15,7 @@ OPENERS = {
     "images": "images.image_parts",
     "shards": "shards.shard_parts",
     "huggingface": "huggingface.huggingface_parts",
+    "videos": "videos.video_parts",
 }
 SUFFIXES: dict[str, Format] = {".tar": "shards", ".parquet": "huggingface"}
 MARKS: dict[str, Format] = {  # what a folder of each format contains; a folder with none has class folders
