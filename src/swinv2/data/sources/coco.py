@@ -299,7 +299,9 @@ def _with_objects(source: CocoSource, options: DetectionDataOptions) -> CocoSour
         raise ValueError(f"{source.where} has no objects in its training images: annotate some.")
     if options.layout.empty or useful.all():
         return source
-    remark = f"{source.where}: {(~useful).sum()} images without objects are not trained on; layout.empty true keeps them."
+    remark = (
+        f"{source.where}: {(~useful).sum()} images without objects are not trained on; layout.empty true keeps them."
+    )
     return replace(source.subset(np.flatnonzero(useful)), remarks=(*source.remarks, remark))
 
 
