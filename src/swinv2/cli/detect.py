@@ -185,10 +185,11 @@ def _evaluate_options(arguments: Sequence[str], trained: Mapping[str, str]) -> N
 def _figures(results: Mapping[str, Any]) -> str:
     from swinv2.train.initial import show_windows
 
+    by_class = results["classes"]
     shown = {name: f"{value:.2%}" if isinstance(value, float) else value for name, value in results.items()}
     shown["image_size"] = "x".join(map(str, results["image_size"]))
     shown["window_size"] = show_windows(results["window_size"])
-    by_class = shown.pop("classes")
+    del shown["classes"]
     columns = list(next(iter(by_class.values())))
     rows = [(name, *(f"{figures[column]:.2%}" for column in columns)) for name, figures in by_class.items()]
     return table(list(shown.items())) + "\n\n" + table([("class", *columns), *rows])

@@ -33,5 +33,6 @@ class Native(nn.Module):
     @property
     def body(self) -> SwinStages:
         """Patch embedding and stages, which can be frozen and economise: the model itself, or its backbone."""
-        body: SwinStages = getattr(self, "backbone", self)
+        inner: Any = self
+        body: SwinStages = getattr(self, "backbone", inner)
         return body
