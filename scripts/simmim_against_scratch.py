@@ -1,5 +1,5 @@
-"""Does SimMIM help where labels are few? Pre-trains on all images of CIFAR-10, then trains on some labelled ones with
-and without it, once a seed:
+"""Does SimMIM help where labels are few? Pre-trains on all images of CIFAR-10, once, then trains on some labelled
+ones from there and from scratch, once a seed:
 
     python scripts/simmim_against_scratch.py SHARDS [--out runs/few_labels] [--labelled 2500] [--seeds 3]
 
@@ -13,8 +13,10 @@ import argparse
 import csv
 import io
 import itertools
+import shutil
 import statistics
 import tarfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,39 +37,41 @@ def main() -> None:
     parser.add_argument("shards", type=Path, help="folder of train-*.tar, test-*.tar and classes.txt")
     parser.add_argument("--out", type=Path, default=Path("runs/few_labels"))
     parser.add_argument("--labelled", type=int, default=2500, help="images of the fine-tuning")
+    parser.add_argument("--tested", type=int, default=2500, help="images of the test")
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
-    few = few_labels(options.shards, options.out / f"labelled-{options.labelled}", options.labelled)
+    few = few_labels(options.shards, options.out / "labelled", {"train": options.labelled, "test": options.tested})
+    pretrained = options.out / "pretraining"
+    run(recipe("cifar10_simmim", options.shards, 0), pretrained)
     for seed in range(options.seeds):
-        pretrained = options.out / f"pretraining-{seed}"
-        run(recipe("cifar10_simmim", options.shards, seed), pretrained)
         for way in WAYS:
             weights = str(pretrained / "best.safetensors") if way == "from SimMIM" else None
             run(recipe("cifar10_2500", few, seed, weights), options.out / folder(way, seed))
         report(options.out, seed + 1)
 
 
-def few_labels(shards: Path, out: Path, count: int) -> Path:
-    """The first ``count`` images of the training shards, whose order is random, beside the test images."""
+def few_labels(shards: Path, out: Path, counts: dict[str, int]) -> Path:
+    """The first images of each part of the shards, whose order is random."""
     if out.exists():
         return out
     draft = out.with_name(out.name + ".draft")
     draft.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(draft / "train-0000.tar", "w") as chosen:
-        for member, content in itertools.islice(files(sorted(shards.glob("train-*.tar"))), 2 * count):
-            chosen.addfile(member, io.BytesIO(content))
-    for path in (shards / "classes.txt", *shards.glob("test-*.tar")):
-        (draft / path.name).symlink_to(path.absolute())
+    for part, count in counts.items():
+        with tarfile.open(draft / f"{part}-0000.tar", "w") as chosen:
+            for member, content in itertools.islice(files(sorted(shards.glob(f"{part}-*.tar"))), 2 * count):
+                chosen.addfile(member, io.BytesIO(content))
+    shutil.copy(shards / "classes.txt", draft)
     draft.rename(out)
     return out
 
 
-def files(tars: list[Path]):
+def files(tars: list[Path]) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
     """Image and label files of shards, in order."""
     for path in tars:
         with tarfile.open(path) as tar:
             for member in tar:
-                yield member, tar.extractfile(member).read()
+                if (file := tar.extractfile(member)) is not None:
+                    yield member, file.read()
 
 
 def recipe(name: str, data: Path, seed: int, weights: str | None = None) -> ClassifyRecipe:
