@@ -137,7 +137,7 @@ def test_an_unknown_kind_and_a_head_that_does_not_fit_are_one_sentence(
     with pytest.raises(ValueError, match=r"a regressor cannot be made of .*'depth': 3"):
         make_model("regressor", config(), {"depth": 3})
     monkeypatch.delitem(MODELS, "regressor")
-    with pytest.raises(ValueError, match=r"no model of kind 'regressor' \(known: classifier, simmim\): update swinv2"):
+    with pytest.raises(ValueError, match=r"no model of kind 'regressor' \(known: classifier, .*\): update swinv2"):
         load_model(path)
 
 

@@ -91,7 +91,15 @@ TABLE = {
     ),
 }  # fmt: skip
 
-OWN = {"cifar10_micro", "digits_nano", "finetune_folder", "folder_nano", "simmim_nano"}
+OWN = {
+    "cifar10_2500",
+    "cifar10_micro",
+    "cifar10_simmim",
+    "digits_nano",
+    "finetune_folder",
+    "folder_nano",
+    "simmim_nano",
+}
 PUBLISHED = sorted({path.stem for path in RECIPES.glob("*.yaml")} - OWN)
 
 
