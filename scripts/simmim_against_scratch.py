@@ -22,7 +22,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from swinv2.train.options import ClassifyRecipe
+from swinv2.train.options import Recipe
 from swinv2.train.plots import save
 from swinv2.train.recipe import load_recipe
 from swinv2.train.run import train
@@ -74,14 +74,14 @@ def files(tars: list[Path]) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
                     yield member, file.read()
 
 
-def recipe(name: str, data: Path, seed: int, weights: str | None = None) -> ClassifyRecipe:
+def recipe(name: str, data: Path, seed: int, weights: str | None = None) -> Recipe:
     """A recipe with its data, seed and initial weights."""
     whole = load_recipe(RECIPES / f"{name}.yaml")
     model = replace(whole.model, name=None if weights else whole.model.name, weights=weights)
     return replace(whole, seed=seed, model=model, data=replace(whole.data, path=str(data)))
 
 
-def run(what: ClassifyRecipe, out: Path) -> None:
+def run(what: Recipe, out: Path) -> None:
     """Train unless it is done."""
     if not (out.exists() and len(rows(out)) == what.trainer.epochs):
         train(what, out, resume=out.exists())

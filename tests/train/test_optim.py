@@ -148,6 +148,23 @@ def test_a_factor_lowers_all_rates_of_the_backbone_alone() -> None:
     assert sorted(id(p) for group in groups for p in group["params"]) == sorted(map(id, model.parameters()))
 
 
+def test_a_factor_scales_the_schedule_from_its_first_rate_to_its_last() -> None:
+    recipe = Recipe(
+        optimizer=OptimizerOptions(base_lr=1e-3, backbone_lr_factor=0.1),
+        schedule=ScheduleOptions(warmup_steps=4, warmup_lr=1e-4, min_lr=1e-5),
+        trainer=TrainerOptions(epochs=10, batch_size=256),
+    )
+    made = optimise(Detector(), recipe=recipe, total_steps=20)
+    optimizer, scheduler = made["optimizer"], made["lr_scheduler"]["scheduler"]
+    seen = []
+    for _ in range(21):
+        seen.append(sorted({group["lr"] for group in optimizer.param_groups}))
+        optimizer.step()
+        scheduler.step()
+    assert all(slow == pytest.approx(0.1 * fast) for slow, fast in seen)
+    assert [seen[step][1] for step in (0, 4, 20)] == pytest.approx([0.5e-4, 0.5e-3, 0.5e-5])
+
+
 def test_a_factor_without_a_backbone_is_refused() -> None:
     with pytest.raises(ValueError, match=r"backbone_lr_factor 0\.1 is for a backbone under a head of its own"):
         parameter_groups(create_model("swinv2_nano", **SMALL), 0.05, backbone_lr_factor=0.1)

@@ -75,7 +75,7 @@ def parameter_groups(
     layer_decay: float | None = None,
     backbone_lr_factor: float | None = None,
 ) -> list[dict[str, Any]]:
-    """Trainable parameters by weight decay (the given one, then none) and learning rate.
+    """Trainable parameters by weight decay (the given one, then none) and learning rate, the backbone's factor in it.
 
     Args:
         model: Whose parameters.
@@ -101,7 +101,8 @@ def parameter_groups(
         below = 0 if layer_decay is None else top - layers[name]
         decay = 0.0 if name in exempt else weight_decay
         factor = (backbone_lr_factor or 1.0) if name.startswith(BACKBONE) else 1.0
-        fresh = {"params": [], "weight_decay": decay, "lr": base_lr * factor * (layer_decay or 1.0) ** below}
+        rate = base_lr * factor * (layer_decay or 1.0) ** below
+        fresh = {"params": [], "weight_decay": decay, "lr": rate, "factor": factor}
         groups.setdefault((name in exempt, below, factor), fresh)["params"].append(parameter)
     return list(groups.values())
 
@@ -133,8 +134,8 @@ def learning_rate(
 def optimise(model: nn.Module, *, recipe: Recipe, total_steps: int) -> OptimizerLRSchedulerConfig:
     """The recipe's optimiser and its schedule over `total_steps`, as Lightning wants them.
 
-    As in the released code, layer decay scales the peak of a layer's schedule, not its first and its last rate; so does
-    the backbone's factor.
+    As in the released code, layer decay scales the peak of a layer's schedule, not its first and its last rate; the
+    backbone's factor scales all of it.
     """
     options, trainer = recipe.optimizer, recipe.trainer
     scale = trainer.batch_size / REFERENCE_BATCH
@@ -151,7 +152,7 @@ def optimise(model: nn.Module, *, recipe: Recipe, total_steps: int) -> Optimizer
     )
     warmup = warmup_steps(recipe, total_steps)
     curve = partial(learning_rate, options=recipe.schedule, warmup=warmup, total=total_steps, epochs=trainer.total)
-    factors = [_relative(curve, group["lr"] / scale) for group in optimizer.param_groups]
+    factors = [_relative(curve, group["lr"] / (scale * group["factor"])) for group in optimizer.param_groups]
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factors), "interval": "step"}}
 
 
