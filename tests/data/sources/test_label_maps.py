@@ -269,7 +269,7 @@ def test_a_rotated_photo_is_compared_as_it_is_shown(plain: Path) -> None:
     ("options", "message"),
     [
         ({"classes": CLASSES[:2]}, r"labels/val/0.png has the value 2, but the 2 classes have the values 0 to 1"),
-        ({"ignore_index": 250}, "has the value 255, .*250 is ignored.*change data.ignore_index"),
+        ({"ignore_index": 250}, "has the value 255, .*250 is ignored.*change ignore_index"),
         ({"reduce_zero_label": True, "classes": ("sky",)}, "the value 2, .* 1 to 1, and 0 and 255 is ignored"),
     ],
 )
@@ -314,7 +314,7 @@ def test_two_label_maps_of_one_image_are_refused(plain: Path) -> None:
         ((), {}, "is empty"),
         (("sky",), {}, "single class 'sky'"),
         (CLASSES, {"ignore_index": 1}, "ignore_index 1 is the value of a class.*0 to 2"),
-        (CLASSES, {"ignore_index": 0}, "data.reduce_zero_label"),
+        (CLASSES, {"ignore_index": 0}, "set reduce_zero_label"),
         (CLASSES, {"ignore_index": 3, "reduce_zero_label": True}, "ignore_index 3 is the value of a class.*1 to 3"),
         (CLASSES, {"classes": "nowhere.txt"}, "no file nowhere.txt"),
     ],

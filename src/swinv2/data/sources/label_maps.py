@@ -93,7 +93,7 @@ class LabelMaps:
             raise ValueError(
                 f"{self.maps[index]} has the value {odd[0]}, but the {len(self.classes)} classes have the values "
                 f"{first} to {len(self.classes) - 1 + first}, and {zero}{self.ignore_index} is ignored: complete the "
-                "class list, or change data.ignore_index or data.reduce_zero_label."
+                "class list, or change ignore_index or reduce_zero_label."
             )
         labels[ignored] = self.ignore_index
         return labels
@@ -181,7 +181,7 @@ def class_list(options: SegmentationDataOptions, reduced: bool) -> tuple[str, ..
         raise ValueError(
             f"ignore_index {options.ignore_index} is the value of a class of {options.path}, whose {len(names)} "
             f"classes have the values {int(reduced)} to {highest}: ignore another value, list its class last, or, for "
-            "0, set data.reduce_zero_label and leave its name out."
+            "0, set reduce_zero_label and leave its name out."
         )
     return names
 
@@ -200,7 +200,7 @@ def _named_in_files(options: SegmentationDataOptions) -> tuple[str, ...]:
     if not own:
         raise ValueError(
             f"{root} has no classes.txt: write the name of one class a line, in the order of their values, or give "
-            "data.classes."
+            "another file by the option classes."
         )
     return shared_classes(own, str(root))
 

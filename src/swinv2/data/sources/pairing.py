@@ -69,7 +69,7 @@ def find_folders(options: SegmentationDataOptions) -> dict[Split, Folders]:
         raise ValueError(
             f"{root} has no folders of images and label maps: the layout is ROOT/images/train and ROOT/labels/train "
             "(or ROOT/train/images and ROOT/train/labels), and for validation likewise; names known are "
-            f"{', '.join(IMAGES)} and {', '.join(LABELS)}; or give data.train_list and data.val_list."
+            f"{', '.join(IMAGES)} and {', '.join(LABELS)}; or give train_list and val_list."
         )
     return by_split(found)
 
@@ -84,7 +84,7 @@ def mirrored(folders: Folders, options: SegmentationDataOptions) -> Pairs:
     if not known:
         raise ValueError(
             f"no image of {folders.images} has a label map in {folders.labels}: give both the same name but for the "
-            "extension (PNG, TIFF, BMP or GIF), or say what else differs with data.image_suffix and data.label_suffix."
+            "extension (PNG, TIFF, BMP or GIF), or say what else differs with image_suffix and label_suffix."
         )
     lonely = maps.keys() - set(keys)
     skipped = [
@@ -99,7 +99,7 @@ def mirrored(folders: Folders, options: SegmentationDataOptions) -> Pairs:
 def _listed(file: Path, options: SegmentationDataOptions) -> Pairs:
     """The pairs that the lines of a file name."""
     if not file.is_file():
-        raise ValueError(f"there is no list {file}: check data.train_list and data.val_list.")
+        raise ValueError(f"there is no list {file}: check train_list and val_list.")
     named: Mapping[str, set[Pair]] | None = None
     pairs, skipped = list[Pair](), list[str]()
     for number, line in enumerate(_lines(file), start=1):
