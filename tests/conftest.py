@@ -137,18 +137,24 @@ def randomise():
 
 
 @pytest.fixture
-def scenes(tmp_path: Path) -> Callable[..., Path]:
-    """Make ROOT/images/{train,val}, ROOT/labels/{train,val} and ROOT/classes.txt; see `draw_scenes`."""
+def scenes(tmp_path: Path, draw_scenes: Callable[..., Path]) -> Callable[..., Path]:
+    """`draw_scenes` into the test's own folder."""
     return lambda root="scenes", **given: draw_scenes(tmp_path / root, **given)
 
 
-def draw_scenes(
+@pytest.fixture(scope="session")
+def draw_scenes() -> Callable[..., Path]:
+    """Make ROOT/images/{train,val}, ROOT/labels/{train,val} and ROOT/classes.txt."""
+    return _draw_scenes
+
+
+def _draw_scenes(
     root: Path,
     counts: Mapping[str, int] = {"train": 8, "val": 3},
     classes: Sequence[str] = ("sky", "road", "tree"),
     size: tuple[int, int] = (24, 16),
 ) -> Path:
-    """Blocks of 4 pixels, each of a class and its colour, but at the left edge of none (255); every other image is wider."""
+    """Blocks of 4 pixels, each in the colour of its class; of none (255) at the left. Every other image is wider."""
     import numpy as np
     from PIL import Image
 

@@ -47,10 +47,8 @@ class Trained(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def trained(tmp_path_factory: pytest.TempPathFactory, draw_scenes: Callable[..., Path]) -> Trained:
     """A run that nothing changes."""
-    from conftest import draw_scenes
-
     root = tmp_path_factory.mktemp("segment")
     data = draw_scenes(root / "scenes")
     (root / "tiny.yaml").write_text(RECIPE)

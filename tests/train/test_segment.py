@@ -146,14 +146,14 @@ def test_other_classes_have_fresh_outputs_alone(recipe: Recipe, segmenter: Any) 
 def test_what_weights_cannot_give_is_refused(recipe: Recipe, segmenter: Any) -> None:
     _, path = segmenter
     gray = replace(recipe.preprocessing, mean=(0.5,), std=(0.5,))
-    with pytest.raises(ValueError, match="takes 3 channels, but preprocessing.mean has 1 numbers"):
+    with pytest.raises(ValueError, match=r"takes 3 channels, but preprocessing\.mean has 1 numbers"):
         initial(replace(on(recipe, path), preprocessing=gray), CLASSES)
     with pytest.raises(ValueError, match=r"'chanels' is no field of UperNetConfig \(the nearest is 'channels'\)"):
         initial(replace(recipe, segment=SegmentOptions(heads={"chanels": 8})), CLASSES)
 
 
 def test_options_of_other_tasks_are_refused(recipe: Recipe) -> None:
-    with pytest.raises(ValueError, match="task segment has segment.augment in the place of augment"):
+    with pytest.raises(ValueError, match=r"task segment has segment\.augment in the place of augment"):
         replace(recipe, augment=replace(recipe.augment, hflip=0.0))
     with pytest.raises(ValueError, match="the segment options are of task segment"):
         Recipe(segment=SegmentOptions(layout=LabelMapLayout(resize=100)))
