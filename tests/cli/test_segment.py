@@ -92,7 +92,7 @@ def test_images_are_looked_at_in_other_ways(swinv2: Run, trained: Trained) -> No
     found = [evaluated(swinv2, trained, *view) for view in views]
     assert all(abs(each["loss"] - plain) > 1e-5 for each in found)
     assert (found[3]["window_size"], found[4]["resize"]) == ([[4, 4], [4, 4]], 16)
-    assert evaluated(swinv2, trained, "--data.resize", 16)["loss"] == pytest.approx(found[4]["loss"])
+    assert evaluated(swinv2, trained, "--data.layout.resize", 16)["loss"] == pytest.approx(found[4]["loss"])
 
 
 def test_evaluate_shows_classes_and_draws(swinv2: Run, trained: Trained, tmp_path: Path) -> None:

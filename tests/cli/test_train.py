@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,7 +70,7 @@ def test_skipped_files_are_counted(swinv2, recipe: Path, photos: Path, tmp_path:
         assert strict.status == 2
         assert "notes.txt" in strict.err
     (photos / "cat" / "notes.txt").unlink()
-    (photos / "cat" / "broken.png").unlink()
+    shutil.copy(photos / "cat" / "0.png", photos / "cat" / "broken.png")
     assert swinv2("train", "--resume", tmp_path / "run", "--strict").status == 0
 
 

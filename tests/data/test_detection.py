@@ -14,7 +14,7 @@ from swinv2.data.detection import DetectionBatch, detection_samples, eval_sample
 from swinv2.data.detection_options import DetectionAugmentOptions, DetectionDataOptions
 from swinv2.data.detection_transforms import eval_transform
 from swinv2.data.image import UnreadableImage
-from swinv2.data.loading import Loader, make_loader
+from swinv2.data.loading import Loader, SampleKey, make_loader
 from swinv2.data.sources.coco import CocoSource, open_coco
 from swinv2.preprocessing import Preprocessing
 
@@ -138,7 +138,7 @@ def test_masks_are_asked_for_before_training(coco_file: Callable[..., Path]) -> 
     path = coco_file(annotations=[{"image_id": 1, "category_id": 3, "bbox": [1, 1, 5, 5]}])
     boxes = open_coco(DetectionDataOptions(path=str(path)), "all")
     plain = DetectionAugmentOptions()
-    assert not train_samples(boxes, plain, SMALL).masks
+    assert "masks" not in train_samples(boxes, plain, SMALL)[SampleKey(0, 0, 0)].target
     for augment, masks in ((plain, True), (AUGMENT, False)):
         with pytest.raises(ValueError, match=r"annotation 1 of .* has no segmentation"):
             train_samples(boxes, augment, SMALL, masks=masks)

@@ -7,7 +7,12 @@ from typing import Any
 
 import pytest
 
-from swinv2.data.detection_options import DetectionAugmentOptions, DetectionDataOptions, DetectionTestOptions
+from swinv2.data.detection_options import (
+    CocoLayout,
+    DetectionAugmentOptions,
+    DetectionDataOptions,
+    DetectionTestOptions,
+)
 
 PUBLISHED = {"resize": "short_side", "short_side": (480, 800), "long_side": 1333, "hflip": 0.5, "instaboost": 0.0}
 HTC = {"jitter_size": (1536, 1536), "jitter_scale": (0.1, 2.0)}
@@ -18,7 +23,7 @@ def test_augmentation_is_the_published_recipe_by_default() -> None:
     assert {name: getattr(options, name) for name in PUBLISHED | HTC} == PUBLISHED | HTC
 
 
-@pytest.mark.parametrize("options", [DetectionDataOptions, DetectionAugmentOptions, DetectionTestOptions])
+@pytest.mark.parametrize("options", [CocoLayout, DetectionDataOptions, DetectionAugmentOptions, DetectionTestOptions])
 def test_command_line_can_explain_every_field(options: type) -> None:
     undocumented = [field.name for field in fields(options) if f"\n        {field.name}: " not in str(options.__doc__)]
     assert not undocumented

@@ -67,7 +67,7 @@ def test_small_numbers_are_numbers(tmp_path: Path) -> None:
         ("trainer: {epochs: many}", "trainer.epochs"),
         ("trainer: {epochs: 3", "parsing"),
         ("trainer: {epochs: 0}", "trainer.epochs 0 is too small"),
-        ("task: detect", "task"),
+        ("task: detct", "task"),
     ],
 )
 def test_a_wrong_recipe_is_one_sentence_that_names_what_is_wrong(tmp_path: Path, text: str, words: str) -> None:

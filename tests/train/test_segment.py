@@ -64,7 +64,7 @@ def test_a_run_leaves_its_figures_and_a_picture(recipe: Recipe, tmp_path: Path) 
     assert 0 < best["val_miou"] <= best["val_aacc"] <= 1
     assert f"mIoU {folder.rows[1]['val_miou']:.2%}" in lines[2]
     model = load_model(folder.best, "segmenter")
-    assert (model.info.classes, model.info.extra["resize"]) == (CLASSES, "null")
+    assert (model.info.classes, model.info.extra["layout.resize"]) == (CLASSES, "null")
     with Image.open(folder.path / "segmentation.png") as picture:
         assert picture.height >= 3 * 16
         assert len(set(picture.convert("RGB").getdata())) > 3

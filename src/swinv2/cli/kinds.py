@@ -23,9 +23,7 @@ def module_for(arguments: Sequence[str]) -> ModuleType:
         ValueError: The file holds a model that the command line does not know.
     """
     weights = _weights(arguments)
-    from swinv2.tasks.models import kind_of
-
-    kind = kind_of(weights) if weights else None
+    kind = _kind(weights) if weights else None
     if kind is not None and kind not in MODULES:
         raise ValueError(f"{weights} holds a {kind}, which this swinv2 does not know: update swinv2.")
     return importlib.import_module(MODULES[kind or "classifier"])
@@ -40,3 +38,9 @@ def _weights(arguments: Sequence[str]) -> str | None:
     except argparse.ArgumentError:
         return None
     return weights
+
+
+def _kind(weights: str) -> str | None:
+    from swinv2.tasks.models import kind_of
+
+    return kind_of(weights)

@@ -60,7 +60,7 @@ def measuring(
     add_output_options(parser, ("table", "json"))
     parser.add_class_arguments(data, "data")
     parser.add_class_arguments(test, "test")
-    known = {field.name for field in fields(data)} & trained.keys()
+    known = {name for name in trained if name.split(".")[0] in {field.name for field in fields(data)}}
     parser.set_defaults({f"data.{name}": json.loads(trained[name]) for name in known})
     options = parse(parser, arguments)
     if options.strict:

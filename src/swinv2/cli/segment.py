@@ -62,7 +62,7 @@ class Labeller:
                 f"--image-size {options.image_size} would change the aspect of images: give their shorter side, as "
                 f"--image-size {min(side)}."
             )
-        return cls(model, side or json.loads(model.info.extra.get("resize", "null")), options.test)
+        return cls(model, side or json.loads(model.info.extra.get("layout.resize", "null")), options.test)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -109,7 +109,7 @@ def evaluate(arguments: Sequence[str]) -> None:
     labeller = Labeller.load(options)
     options = _evaluate_options(arguments, labeller.model.info.extra)
     if options.image_size is None:
-        labeller = replace(labeller, resize=options.data.resize)
+        labeller = replace(labeller, resize=options.data.layout.resize)
     source = open_label_maps(options.data, options.split)
     check_classes(source.classes, labeller.classes, options)
     metrics, unreadable = _measure(labeller, source, options)

@@ -35,14 +35,15 @@ def main(arguments: Sequence[str]) -> None:
 
 def _read(arguments: Sequence[str]) -> tuple[Namespace, Recipe, Path]:
     parser = recipe_parser(
-        prog="swinv2 train", description="Train a classifier, or pre-train a model by SimMIM, and leave a run folder."
+        prog="swinv2 train",
+        description="Train as a recipe says: classify, detect, or pre-train by SimMIM; and leave a run folder.",
     )
     parser.add_argument("recipe", type=Path | None, nargs="?", help="YAML file; options given here override it")
     parser.add_argument("--out", type=Path | None, metavar="RUN", help="new run folder (default: runs/NAME)")
     parser.add_argument("--resume", type=Path | None, metavar="RUN", help="run folder whose training goes on")
     parser.add_argument("--weights", type=str | None, metavar="FILE|ID", help="the same as --model.weights")
     parser.add_argument("--strict", action="store_true", help="the same as --data.strict true")
-    options = parse(parser, arguments)
+    options = parse(parser, arguments, instantiate=False)
     if options.resume is None:
         if options.recipe is None:
             example = "finetune_folder" if options.weights else "folder_nano"

@@ -5,7 +5,7 @@ The command line shows the `Args` sections as help.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Pair = tuple[int, int]
@@ -31,7 +31,7 @@ class CocoLayout:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DetectionDataOptions(CocoLayout):
+class DetectionDataOptions:
     """Which COCO data set to read, and how.
 
     Args:
@@ -41,6 +41,7 @@ class DetectionDataOptions(CocoLayout):
         split_seed: Seed of that split.
         workers: Processes that read images; 0 reads in the main process.
         strict: Stop at the first missing or unreadable image instead of skipping and listing it.
+        layout: Where its files are, if not in one of these places.
     """
 
     path: str = ""
@@ -48,6 +49,7 @@ class DetectionDataOptions(CocoLayout):
     split_seed: int = 0
     workers: int = 2
     strict: bool = False
+    layout: CocoLayout = field(default_factory=CocoLayout)
 
     def __post_init__(self) -> None:
         if not 0 < self.val_fraction < 1:

@@ -5,7 +5,7 @@ The command line shows the `Args` sections as help.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class LabelMapLayout:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmentationDataOptions(LabelMapLayout):
+class SegmentationDataOptions:
     """Which images and label maps to read, and how.
 
     Args:
@@ -54,6 +54,7 @@ class SegmentationDataOptions(LabelMapLayout):
         split_seed: Seed of that split.
         workers: Processes that read images; 0 reads in the main process.
         strict: Stop at the first unreadable file, or image without label map, instead of skipping and listing it.
+        layout: Where its files are, if not in one of these places, and what the values of label maps mean.
     """
 
     path: str = ""
@@ -61,9 +62,9 @@ class SegmentationDataOptions(LabelMapLayout):
     split_seed: int = 0
     workers: int = 2
     strict: bool = False
+    layout: LabelMapLayout = field(default_factory=LabelMapLayout)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if not 0 < self.val_fraction < 1:
             raise ValueError(f"val_fraction {self.val_fraction} is outside (0, 1): 0.2 holds out a fifth.")
         if self.workers < 0:

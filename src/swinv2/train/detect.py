@@ -95,7 +95,7 @@ SPLITS: tuple[Split, Split] = ("train", "val")
 
 def data_options(recipe: Recipe) -> DetectionDataOptions:
     """Where a recipe's images and objects are."""
-    return DetectionDataOptions(**shared_data(recipe), **vars(recipe.detect.layout))
+    return DetectionDataOptions(**shared_data(recipe), layout=recipe.detect.layout)
 
 
 def initial(recipe: Recipe, classes: Sequence[str], last: Path | None = None) -> Initial:

@@ -39,8 +39,12 @@ BASE = "base"
 """Key of a recipe file that names the file, beside it, whose recipe it changes."""
 
 
-def parse(parser: ArgumentParser, arguments: Sequence[str], defaults: Path | None = None) -> Namespace:
+def parse(
+    parser: ArgumentParser, arguments: Sequence[str], defaults: Path | None = None, *, instantiate: bool = True
+) -> Namespace:
     """Parse with the options of a YAML file, and of its base, as defaults.
+
+    Without `instantiate`, dataclasses are not made, so that options that only make sense with that file pass.
 
     Raises:
         ValueError: Something is wrong; the message is one sentence, and names the nearest option where one is unknown.
@@ -48,8 +52,8 @@ def parse(parser: ArgumentParser, arguments: Sequence[str], defaults: Path | Non
     if defaults is not None:
         parser.default_config_files = [glob.escape(str(path)) for path in with_bases(defaults)]
     try:
-        parsed: Namespace = parser.instantiate(parser.parse_args(list(arguments)))
-        return parsed
+        parsed = parser.parse_args(list(arguments))
+        return parser.instantiate(parsed) if instantiate else parsed
     except ArgumentError as error:
         where = f"in {defaults}: " if defaults else ""
         raise ValueError(f"{where}{' '.join(str(error).split())}{_nearest_flag(str(error))}") from None

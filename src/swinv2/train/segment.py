@@ -77,7 +77,7 @@ class SegmentJob(Job[LabelMaps]):
 
     def open(self, recipe: Recipe) -> tuple[LabelMaps, LabelMaps]:
         """See `Job`."""
-        options = SegmentationDataOptions(**shared_data(recipe), **vars(recipe.segment.layout))
+        options = SegmentationDataOptions(**shared_data(recipe), layout=recipe.segment.layout)
         return open_label_maps(options, "train"), open_label_maps(options, "val")
 
     def initial(self, recipe: Recipe, training: LabelMaps, last: Path | None) -> Initial:
@@ -113,7 +113,7 @@ def initial(recipe: Recipe, classes: Sequence[str], last: Path | None = None) ->
     """The segmenter of a recipe for these classes; see `headed`. Its file will tell the layout of the data."""
     start = headed(recipe, classes, last, Segmenter.kind, _segmenter, OUTPUTS)
     if last is None:
-        layout = {name: json.dumps(getattr(recipe.segment.layout, name)) for name in RECORDED}
+        layout = {f"layout.{name}": json.dumps(getattr(recipe.segment.layout, name)) for name in RECORDED}
         info = start.model.info
         start.model.info = replace(info, extra={**info.extra, **layout})
     return start

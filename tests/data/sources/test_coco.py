@@ -13,7 +13,7 @@ from PIL import Image
 from pycocotools import mask as pycoco
 from pycocotools.coco import COCO
 
-from swinv2.data.detection_options import DetectionDataOptions
+from swinv2.data.detection_options import CocoLayout, DetectionDataOptions
 from swinv2.data.image import UnreadableImage
 from swinv2.data.options import Choice
 from swinv2.data.sources.coco import CocoSource, open_coco
@@ -23,7 +23,8 @@ TRIANGLE = [[2.0, 2.0, 12.0, 2.0, 2.0, 12.0]]
 
 
 def opened(root: Path, split: Choice = "train", **options: Any) -> CocoSource:
-    return open_coco(DetectionDataOptions(path=str(root), **options), split)
+    layout = CocoLayout(**{name: options.pop(name) for name in vars(CocoLayout()) if name in options})
+    return open_coco(DetectionDataOptions(path=str(root), layout=layout, **options), split)
 
 
 def box(image: int = 1, category: int = 3, bbox: Any = (2, 3, 10, 8), **more: Any) -> dict[str, Any]:
@@ -124,7 +125,7 @@ def test_files_and_folders_can_be_named(coco_file: MakeCoco, tmp_path: Path) -> 
     coco_file("x/labels.json", "photos", annotations=[box()])
     coco_file("y/others.json", "pictures", {"b.png": (10, 10)}, [box()])
     named = {"train": "x/labels.json", "val": str(tmp_path / "y" / "others.json")}
-    with pytest.raises(ValueError, match=r"there is no a\.png of .*labels\.json in .*data\.train_images"):
+    with pytest.raises(ValueError, match=r"there is no a\.png of .*labels\.json in .*layout\.train_images"):
         opened(tmp_path, "train", **named)
     folders = {"train_images": "photos", "val_images": "pictures"}
     assert opened(tmp_path, "train", **named, **folders).image(0).size == (40, 30)
@@ -151,7 +152,7 @@ def test_ambiguous_files_are_named(coco_file: MakeCoco, tmp_path: Path) -> None:
 
 
 def test_a_folder_without_files_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"has no JSON file of instances: name one with data\.train"):
+    with pytest.raises(ValueError, match=r"has no JSON file of instances: name one with layout\.train"):
         opened(tmp_path)
     with pytest.raises(ValueError, match=r"no data\.path"):
         open_coco(DetectionDataOptions(), "train")

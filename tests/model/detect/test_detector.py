@@ -30,8 +30,8 @@ def test_every_parameter_learns_in_every_step(name, overrides, counts, device, p
     """Zero gradients count, missing ones do not: so DDP needs no `find_unused_parameters`."""
     detector = create_detector(randomise(SwinBackbone(NANO)), name, **TINY, **overrides).to(device).train()
     losses = detector(*on(device, *pictures([(64, 64), (50, 60)], counts)))
-    stages = range(1, len(detector.config.stages) + 1)
-    kinds = ["classifier", "box_reg"] + ["mask"] * detector.config.masks
+    stages = range(1, len(detector.settings.stages) + 1)
+    kinds = ["classifier", "box_reg"] + ["mask"] * detector.settings.masks
     semantic = ["loss_semantic"] * bool(overrides)
     assert sorted(losses) == sorted(
         ["loss_objectness", "loss_rpn_box_reg", *semantic, *(f"loss_{kind}_{n}" for kind in kinds for n in stages)]
@@ -64,8 +64,8 @@ def test_detections(name, overrides, device, pictures, convolutions, spread):
         assert each["scores"].min() > 0.1
         x1, y1, x2, y2 = each["boxes"].unbind(1)
         assert ((x1 >= 0) & (x1 < x2) & (x2 <= width) & (y1 >= 0) & (y1 < y2) & (y2 <= height)).all()
-        assert ("masks" in each) == detector.config.masks
-        if detector.config.masks:
+        assert ("masks" in each) == detector.settings.masks
+        if detector.settings.masks:
             assert each["masks"].shape == (count, 1, height, width)
             assert 0 <= each["masks"].min() < each["masks"].max() <= 1
 
@@ -241,4 +241,4 @@ def test_names_and_fields_of_the_table():
     with pytest.raises(ValueError, match="no detector 'htc3'"):
         create_detector(SwinBackbone(NANO), "htc3")
     config = detector_config("mask_rcnn", **TINY)
-    assert create_detector(SwinBackbone(NANO), config, num_classes=2).config.num_classes == 2
+    assert create_detector(SwinBackbone(NANO), config, num_classes=2).settings.num_classes == 2

@@ -104,7 +104,7 @@ def test_defaults_are_torchvisions(convolutions):
             create_detector(convolutions(), "mask_rcnn", num_classes=CLASSES),
             MaskRCNN(backbone, CLASSES + 1),
         )
-    heads, config = theirs.roi_heads, ours.config
+    heads, config = theirs.roi_heads, ours.settings
     assert ours.rpn.anchor_generator.sizes == theirs.rpn.anchor_generator.sizes
     assert ours.rpn.anchor_generator.aspect_ratios == theirs.rpn.anchor_generator.aspect_ratios
     for name in ("_pre_nms_top_n", "_post_nms_top_n", "nms_thresh", "score_thresh", "min_size"):

@@ -153,7 +153,7 @@ class CocoSource(ImageSource):
 
     def ground_truth(self, masks: bool = False) -> dict[str, list[dict[str, Any]]]:
         """The data as COCO's evaluation takes them, images numbered by their index, boxes as they are in the file."""
-        annotations = []
+        annotations: list[dict[str, Any]] = []
         for index in range(len(self)):
             for number in self._objects(index):
                 entry = {
@@ -189,7 +189,7 @@ def open_coco(options: DetectionDataOptions, split: Choice) -> CocoSource:
     """
     files = find_json(options)
     if split == "train" and "train" not in files:
-        raise ValueError(f"{options.path} has only validation images: name the JSON of others with data.train.")
+        raise ValueError(f"{options.path} has only validation images: name the JSON of others with layout.train.")
     if split == "all":
         return _join([_open(file, each, options) for each, file in files.items()])
     own: Split = split if split in files else "train"
@@ -205,7 +205,7 @@ def open_coco(options: DetectionDataOptions, split: Choice) -> CocoSource:
 def find_json(options: DetectionDataOptions) -> dict[Split, Path]:
     """The files that the options name, or else those that a folder holds, by split."""
     root = Path(options.path)
-    given: dict[Split, str | None] = {"train": options.train, "val": options.val}
+    given: dict[Split, str | None] = {"train": options.layout.train, "val": options.layout.val}
     named: dict[Split, Path] = {split: root / name for split, name in given.items() if name}
     if named:
         return named
@@ -213,7 +213,7 @@ def find_json(options: DetectionDataOptions) -> dict[Split, Path]:
         raise ValueError("there is no data.path: say where the images and their JSON files are.")
     if root.is_file():
         return {"train": root}
-    found = next((files for pattern in PATTERNS if (files := _instances(root, pattern))), [])
+    found = next(filter(None, (_instances(root, pattern) for pattern in PATTERNS)), [])
     parts: dict[str, list[Path]] = {}
     for file in found:
         told = file.parent.name if file.stem.startswith("_") else file.stem
@@ -222,7 +222,7 @@ def find_json(options: DetectionDataOptions) -> dict[Split, Path]:
     for split, candidates in files.items():
         if len(candidates) != 1:
             what = ", ".join(file.name for file in candidates) or "no JSON file of instances"
-            raise ValueError(f"{root} has {what}: name one with data.{split}, as annotations/instances_{split}.json.")
+            raise ValueError(f"{root} has {what}: name one with layout.{split}, as annotations/instances_{split}.json.")
     return {split: candidates[0] for split, candidates in files.items()}
 
 
@@ -258,7 +258,7 @@ def _open(file: Path, split: Split, options: DetectionDataOptions) -> CocoSource
 
 def _image_folder(file: Path, names: Sequence[str], split: Split, options: DetectionDataOptions) -> Path:
     """The folder that is named, or that of COCO's and similar layouts which holds the most of some images."""
-    named = options.train_images if split == "train" else options.val_images
+    named = options.layout.train_images if split == "train" else options.layout.val_images
     root = file.parent.parent if file.parent.name == "annotations" else file.parent
     stem = file.stem.removeprefix("instances_").removesuffix("_instances")
     usual = [root / stem, root / "images" / stem, root / stem / "images", root / "images", root]
@@ -268,7 +268,7 @@ def _image_folder(file: Path, names: Sequence[str], split: Split, options: Detec
     if not any(hits):
         places = ", ".join(map(str, folders))
         raise ValueError(
-            f"there is no {probes[0]} of {file} in {places}: name the folder of images with data.{split}_images."
+            f"there is no {probes[0]} of {file} in {places}: name the folder of images with layout.{split}_images."
         )
     return folders[hits.index(max(hits))]
 
@@ -297,7 +297,7 @@ def _with_objects(source: CocoSource, options: DetectionDataOptions) -> CocoSour
     useful = (counts * (np.diff(source.table.starts) > 0))[source.rows] > 0
     if not useful.any():
         raise ValueError(f"{source.where} has no objects in its training images: annotate some.")
-    if options.empty or useful.all():
+    if options.layout.empty or useful.all():
         return source
     remark = f"{source.where}: {(~useful).sum()} images without objects are not trained on; data.empty true keeps them."
     return replace(source.subset(np.flatnonzero(useful)), remarks=(*source.remarks, remark))

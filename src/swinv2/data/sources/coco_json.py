@@ -205,9 +205,9 @@ def _table(
 def _kept(boxes: Floats, sizes: Ints, names: Ints, remarks: dict[str, list[int]]) -> Flags:
     """Which boxes have an area within their image."""
     inside = clip(boxes, sizes)
-    flat = (boxes[:, 2:] <= 0).any(1)
-    outside = (inside[:, 2:] <= inside[:, :2]).any(1) & ~flat
-    beyond = (np.abs(inside - corners(boxes)) > 1).any(1) & ~outside & ~flat
+    flat: Flags = np.any(boxes[:, 2:] <= 0, axis=1)
+    outside: Flags = np.any(inside[:, 2:] <= inside[:, :2], axis=1) & ~flat
+    beyond: Flags = np.any(np.abs(inside - corners(boxes)) > 1, axis=1) & ~outside & ~flat
     for kind, found in {
         "boxes without area were left out": flat,
         "boxes outside their image were left out": outside,
@@ -215,8 +215,7 @@ def _kept(boxes: Floats, sizes: Ints, names: Ints, remarks: dict[str, list[int]]
     }.items():
         if found.any():
             remarks[kind] = names[found].tolist()
-    kept: Flags = ~flat & ~outside
-    return kept
+    return ~(flat | outside)
 
 
 def corners(boxes: Floats) -> Floats:

@@ -66,8 +66,8 @@ class DetectionMetrics(nn.Module):
         for index, found in zip(indices, detections, strict=True):
             if "mask" in self.kinds and "rles" not in found:
                 raise ValueError("masks are to be measured, but the detector gives boxes alone: measure boxes.")
-            arrays = (found[name].detach().cpu().numpy() for name in ("boxes", "labels", "scores"))
-            self._own[index] = _Found(*arrays, found.get("rles", []))
+            boxes, labels, scores = (found[name].detach().cpu().numpy() for name in ("boxes", "labels", "scores"))
+            self._own[index] = _Found(boxes, labels, scores, found.get("rles", []))
 
     def images(self) -> int:
         """How many images were counted so far, by all processes, each of which must ask."""
