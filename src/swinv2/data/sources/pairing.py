@@ -84,7 +84,8 @@ def mirrored(folders: Folders, options: SegmentationDataOptions) -> Pairs:
     if not known:
         raise ValueError(
             f"no image of {folders.images} has a label map in {folders.labels}: give both the same name but for the "
-            "extension (PNG, TIFF, BMP or GIF), or say what else differs with layout.image_suffix and layout.label_suffix."
+            "extension (PNG, TIFF, BMP or GIF), or say what else differs with layout.image_suffix and "
+            "layout.label_suffix."
         )
     lonely = maps.keys() - set(keys)
     skipped = [
