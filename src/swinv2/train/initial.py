@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -118,7 +119,7 @@ def _opened(recipe: Recipe, weights: str) -> tuple[Native, SwinConfig, dict[str,
         return stored, replace(model.config, **options.overrides), model.state_dict()
     encoder = load(weights, dtype="keep", key=options.weights_key, **options.overrides)
     channels = recipe.completed(encoder.info.preprocessing).input.channels
-    wanted = {"window_size": options.window_size, "in_channels": channels, **options.overrides}
+    wanted: dict[str, Any] = {"window_size": options.window_size, "in_channels": channels, **options.overrides}
     body = load(weights, key=options.weights_key, **wanted)
     return encoder, body.config, {f"{BACKBONE}{name}": tensor for name, tensor in body.state_dict().items()}
 
