@@ -27,7 +27,7 @@ segment:
   heads: {channels: 8, auxiliary_map: 1, auxiliary_channels: 4}
   layout: {resize: 24}
   augment: {brightness: 0, hue: 0}
-optimizer: {base_lr: 1.0}
+optimizer: {base_lr: 4.0}
 schedule: {warmup_epochs: 0}
 trainer: {epochs: 2, batch_size: 4, accelerator: cpu}
 """
@@ -90,7 +90,7 @@ def test_images_are_looked_at_in_other_ways(swinv2: Run, trained: Trained) -> No
         ("--image-size", 16),
     )
     found = [evaluated(swinv2, trained, *view) for view in views]
-    assert all(abs(each["loss"] - plain) > 1e-5 for each in found)
+    assert [each["loss"] for each in found if abs(each["loss"] - plain) < 1e-5] == []
     assert (found[3]["window_size"], found[4]["resize"]) == ([[4, 4], [4, 4]], 16)
     assert evaluated(swinv2, trained, "--data.layout.resize", 16)["loss"] == pytest.approx(found[4]["loss"])
 

@@ -67,7 +67,7 @@ def test_a_run_leaves_its_figures_and_a_picture(recipe: Recipe, tmp_path: Path) 
     assert (model.info.classes, model.info.extra["layout.resize"]) == (CLASSES, "null")
     with Image.open(folder.path / "segmentation.png") as picture:
         assert picture.height >= 3 * 16
-        assert len(set(picture.convert("RGB").getdata())) > 3
+        assert len(picture.convert("RGB").getcolors(1 << 20)) > 3
 
 
 def test_it_stops_and_goes_on_to_the_same_weights(
@@ -102,7 +102,12 @@ def test_the_backbone_of_any_model_is_kept(
     model = create_model("swinv2_nano", window_size=2, image_size=(12, 16), num_classes=2, **SMALL)
     if kind != "classifier":
         model = {"simmim": SimMIM, "detector": SwinDetector}[kind](model.config)
-    save(randomise(model), tmp_path / "w.safetensors", classes=("a", "b"), preprocessing=INPUT)
+    save(
+        randomise(model),
+        tmp_path / "w.safetensors",
+        classes=() if kind == "simmim" else ("a", "b"),
+        preprocessing=INPUT,
+    )
     start = initial(on(recipe, tmp_path / "w.safetensors", overrides={"drop_path_rate": 0.1}), CLASSES)
     assert isinstance(start.model, Segmenter)
     kept, names = model.body.state_dict(), dict(start.model.backbone.named_parameters())
