@@ -134,3 +134,40 @@ def randomise():
         return model
 
     return fill
+
+
+@pytest.fixture
+def scenes(tmp_path: Path, draw_scenes: Callable[..., Path]) -> Callable[..., Path]:
+    """`draw_scenes` into the test's own folder."""
+    return lambda root="scenes", **given: draw_scenes(tmp_path / root, **given)
+
+
+@pytest.fixture(scope="session")
+def draw_scenes() -> Callable[..., Path]:
+    """Make ROOT/images/{train,val}, ROOT/labels/{train,val} and ROOT/classes.txt."""
+    return _draw_scenes
+
+
+def _draw_scenes(
+    root: Path,
+    counts: Mapping[str, int] = {"train": 8, "val": 3},
+    classes: Sequence[str] = ("sky", "road", "tree"),
+    size: tuple[int, int] = (24, 16),
+) -> Path:
+    """Blocks of 4 pixels, each in the colour of its class; of none (255) at the left. Every other image is wider."""
+    import numpy as np
+    from PIL import Image
+
+    random = np.random.default_rng(0)
+    colours = random.integers(0, 256, (256, 3), dtype=np.uint8)
+    for part, count in counts.items():
+        for folder in ("images", "labels"):
+            (root / folder / part).mkdir(parents=True)
+        for number in range(count):
+            blocks = random.integers(0, len(classes), (size[1] // 4, size[0] // 4 + number % 2))
+            labels = np.kron(blocks, np.ones((4, 4))).astype(np.uint8)
+            labels[:, :2] = 255
+            Image.fromarray(labels).save(root / "labels" / part / f"{number}.png")
+            Image.fromarray(colours[labels]).save(root / "images" / part / f"{number}.png")
+    (root / "classes.txt").write_text("\n".join(classes))
+    return root

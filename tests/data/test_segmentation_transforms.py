@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from swinv2.data.segmentation_options import SegmentationAugmentOptions, SegmentationDataOptions
+from swinv2.data.segmentation_options import LabelMapLayout, SegmentationAugmentOptions, SegmentationDataOptions
 from swinv2.data.segmentation_transforms import (
     Box,
     EvalTransform,
@@ -255,9 +255,9 @@ def test_evaluation_resizes_the_image_alone(resize: int | None, size: tuple[int,
         (lambda: SegmentationAugmentOptions(most_of_one_class=-1), "most_of_one_class -1"),
         (lambda: SegmentationAugmentOptions(hue=200), "hue 200"),
         (lambda: SegmentationAugmentOptions(brightness=-1), "brightness -1"),
-        (lambda: SegmentationDataOptions(ignore_index=-1), "ignore_index -1"),
-        (lambda: SegmentationDataOptions(ignore_index=70000), "ignore_index 70000"),
-        (lambda: SegmentationDataOptions(resize=0), "resize 0"),
+        (lambda: LabelMapLayout(ignore_index=-1), "ignore_index -1"),
+        (lambda: LabelMapLayout(ignore_index=70000), "ignore_index 70000"),
+        (lambda: LabelMapLayout(resize=0), "resize 0"),
         (lambda: SegmentationDataOptions(val_fraction=1.0), "val_fraction 1.0"),
         (lambda: SegmentationDataOptions(workers=-1), "workers -1"),
     ],
@@ -270,7 +270,7 @@ def test_impossible_options_are_refused(make: Callable[[], object], message: str
 @pytest.mark.realdata
 def test_camvid_labels_stay_where_they_are(real_data: Path) -> None:
     """The sky is bright and the road below it, in crops too."""
-    options = SegmentationDataOptions(path=str(real_data / "camvid"), ignore_index=11)
+    options = SegmentationDataOptions(path=str(real_data / "camvid"), layout=LabelMapLayout(ignore_index=11))
     source = open_label_maps(options, "train")
     transform = TrainTransform(PLAIN, preprocessing((224, 224), "bilinear"), 11)
     sky, road = source.classes.index("sky"), source.classes.index("road")

@@ -100,7 +100,13 @@ OWN = {
     "folder_nano",
     "simmim_nano",
 }
-OTHER_TASKS = ("coco_", "detect_", "objects365_")  # see test_published_detection.py
+OTHER_TASKS = (
+    "ade20k_",
+    "coco_",
+    "detect_",
+    "objects365_",
+    "segment_",
+)  # see test_published_{detection,segmentation}.py
 PUBLISHED = sorted({path.stem for path in RECIPES.glob("*.yaml") if not path.stem.startswith(OTHER_TASKS)} - OWN)
 
 

@@ -10,10 +10,11 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from swinv2.cli.images import add_image_options, open_images
+from swinv2.cli.images import add_image_options, open_images, picture_paths
+from swinv2.cli.native import check_classes, load_native, measuring
 from swinv2.cli.output import add_output_options, check_targets, emit, remark, table
-from swinv2.cli.weights import add_weights_options, given, with_progress
-from swinv2.cli.windows import size, window
+from swinv2.cli.weights import given, with_progress
+from swinv2.cli.windows import size
 from swinv2.config import spread_image_size
 from swinv2.data.detection_options import DetectionDataOptions, DetectionTestOptions
 from swinv2.train.recipe import parse
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from swinv2.tasks.detect.metrics import DetectionMetrics
     from swinv2.tasks.detect.testing import Detections
 
-DIVISION = ("val_fraction", "split_seed")
-"""What training tells of how it held images out."""
-
 
 @dataclass(frozen=True)
 class Finder:
@@ -43,15 +41,8 @@ class Finder:
     @classmethod
     def load(cls, options: argparse.Namespace) -> Finder:
         """What the options of `add_weights_options` and of tests say."""
-        from swinv2.tasks.models import load_model
-
-        for name in ("key", "trained_window_size", "classes"):
-            if getattr(options, name):
-                raise ValueError(f"{options.weights} holds a detector, which tells its own {name}: leave it out.")
-        model: Any = load_model(options.weights, "detector", window_size=given(options, "window_size", window))
+        model = load_native(options, "detector")
         known = model.info.preprocessing
-        if known is None or not model.info.classes:
-            raise ValueError(f"{options.weights} does not tell its classes and its input: train by swinv2 train.")
         asked = given(options, "image_size", size)
         preprocessing = known if asked is None else replace(known, size=spread_image_size(model.config, asked))
         return cls(model, preprocessing, options.test)
@@ -115,9 +106,7 @@ def evaluate(arguments: Sequence[str]) -> None:
     finder = Finder.load(options)
     options = _evaluate_options(arguments, finder.model.info.extra)
     source = open_coco(options.data, options.split)
-    if source.classes != finder.classes:
-        odd = ", ".join(sorted(set(source.classes) ^ set(finder.classes))[:5]) or "their order"
-        raise ValueError(f"the classes of {options.weights} and of {options.data.path} differ in {odd}.")
+    check_classes(source.classes, finder.classes, options)
     metrics = DetectionMetrics(source, masks=finder.model.settings.masks)
     skipped = [*source.skipped, *_measure(finder, source, metrics, options)]
     results = {
@@ -165,21 +154,10 @@ def _evaluate_options(arguments: Sequence[str], trained: Mapping[str, str]) -> N
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(prog="swinv2 evaluate", description="Measure a detector.", exit_on_error=False)
-    add_weights_options(parser)
-    parser.add_argument("--split", choices=("val", "train", "all"), default="val", help="part of the data")
-    parser.add_argument("--batch-size", type=int, default=4, help="images at once, where each is looked at once")
-    parser.add_argument("--strict", action="store_true", help="the same as --data.strict true")
     parser.add_argument(
         "--predictions", type=Path | None, metavar="JSON", help="write all detections there, as COCO has them"
     )
-    add_output_options(parser, ("table", "json"))
-    parser.add_class_arguments(DetectionDataOptions, "data")
-    parser.add_class_arguments(DetectionTestOptions, "test")
-    parser.set_defaults({f"data.{name}": json.loads(trained[name]) for name in DIVISION if name in trained})
-    options = parse(parser, arguments)
-    if options.strict:
-        options.data = replace(options.data, strict=True)
-    return options
+    return measuring(parser, arguments, trained, DetectionDataOptions, DetectionTestOptions)
 
 
 def _figures(results: Mapping[str, Any]) -> str:
@@ -201,14 +179,15 @@ def predict(arguments: Sequence[str]) -> None:
     check_targets([options.output], options.overwrite)
     source = open_images(options.images, options.strict)
     finder = Finder.load(options)
-    pictures = _pictures(source, options.pictures, options.overwrite) if options.pictures else []
+    names = [source.name(row) for row in range(len(source))]
+    pictures = picture_paths(names, options.pictures, options.overwrite) if options.pictures else []
     named: list[tuple[str, Detections]] = []
     skipped = list(source.skipped)
     for row, found in with_progress(finder.look(source, options.strict), len(source)):
         if isinstance(found, str):
             skipped.append(found)
             continue
-        named.append((source.name(row), _likely(found, options.threshold)))
+        named.append((names[row], _likely(found, options.threshold)))
         if options.pictures:
             _draw(finder, source, row, named[-1][1], pictures[row])
     if not named:
@@ -234,26 +213,11 @@ def _predict_options(arguments: Sequence[str]) -> Namespace:
     return parse(parser, arguments)
 
 
-def _pictures(source: ImageSource, folder: Path, overwrite: bool) -> list[Path]:
-    """A picture's file for each image; equal names are told apart by a number."""
-    taken: dict[str, int] = {}
-    paths = []
-    for row in range(len(source)):
-        stem = Path(source.name(row)).stem
-        taken[stem] = taken.get(stem, 0) + 1
-        paths.append(folder / (f"{stem}.png" if taken[stem] == 1 else f"{stem}-{taken[stem]}.png"))
-    folder.mkdir(parents=True, exist_ok=True)
-    check_targets(paths, overwrite)
-    return paths
-
-
 def _draw(finder: Finder, source: ImageSource, row: int, found: Detections, path: Path) -> None:
-    from swinv2.files import written_aside
     from swinv2.tasks.detect.drawing import draw_detections
+    from swinv2.train.pictures import save
 
-    picture = draw_detections(source.image(row), found, finder.classes, threshold=0.0)
-    with written_aside(path) as draft:
-        picture.save(draft, format="PNG")
+    save(draw_detections(source.image(row), found, finder.classes, threshold=0.0), path)
 
 
 def _likely(found: Detections, threshold: float) -> Detections:

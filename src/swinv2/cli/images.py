@@ -6,21 +6,24 @@ import argparse
 import glob
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from swinv2.cli.output import check_targets
 from swinv2.cli.weights import add_weights_options
 
 if TYPE_CHECKING:
     from swinv2.data.sources import ImageSource
 
 
-def add_image_options(parser: argparse.ArgumentParser) -> None:
-    """Options of every `predict` on images: which, by what weights, and how they are read."""
+def add_image_options(parser: argparse.ArgumentParser, *, batches: bool = True) -> None:
+    """Options of every `predict` on images: which, by what weights, and how they are read, one by one or in batches."""
     add = parser.add_argument
     add("images", nargs="+", metavar="IMAGE|FOLDER|GLOB", help="what to look at")
     add_weights_options(parser)
-    add("--batch-size", type=positive, default=32, metavar="N", help="images at once (default: 32)")
-    add("--workers", type=whole, default=0, metavar="N", help="processes that read images (default: 0)")
+    if batches:
+        add("--batch-size", type=positive, default=32, metavar="N", help="images at once (default: 32)")
+        add("--workers", type=whole, default=0, metavar="N", help="processes that read images (default: 0)")
     add("--strict", action="store_true", help="stop at a file that is no readable image")
 
 
@@ -55,6 +58,19 @@ def open_images(patterns: Sequence[str], strict: bool) -> ImageSource:
     if not images:
         raise ValueError(f"{patterns[0]} holds no images: give image files, a folder of them, or a quoted pattern.")
     return Folder(classes=("unknown",), labels=[0] * len(images), skipped=tuple(skipped), paths=images)
+
+
+def picture_paths(names: Sequence[str], folder: Path, overwrite: bool) -> list[Path]:
+    """A PNG file in the folder, which is made, for each image; equal names are told apart by a number."""
+    taken: dict[str, int] = {}
+    paths = []
+    for name in names:
+        stem = Path(name).stem
+        taken[stem] = taken.get(stem, 0) + 1
+        paths.append(folder / (f"{stem}.png" if taken[stem] == 1 else f"{stem}-{taken[stem]}.png"))
+    folder.mkdir(parents=True, exist_ok=True)
+    check_targets(paths, overwrite)
+    return paths
 
 
 def _expand(pattern: str) -> Iterator[str]:

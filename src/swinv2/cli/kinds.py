@@ -10,6 +10,7 @@ from types import ModuleType
 MODULES = {
     "classifier": "swinv2.cli.classify",
     "detector": "swinv2.cli.detect",
+    "segmenter": "swinv2.cli.segment",
     "simmim": "swinv2.cli.classify",  # which says that a head is missing
 }
 """The module of each kind of model; it has a function for each verb, which takes the verb's arguments."""

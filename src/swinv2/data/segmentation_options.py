@@ -5,16 +5,14 @@ The command line shows the `Args` sections as help.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmentationDataOptions:
-    """Which images and label maps to read, and how.
+class LabelMapLayout:
+    """What the values of label maps mean, and where they are, if not in one of the usual places.
 
     Args:
-        path: A folder with images and label maps: {images,labels}/{train,val}, {train,val}/{images,labels} or ADE20K's
-            {images,annotations}/{training,validation}; it must be given.
         classes: File with the name of one class a line, in the order of their values, or the names; by default
             classes.txt of path, or ADE20K's objectInfo150.txt.
         ignore_index: Value of pixels that take no part; if it is that of the last class, that class is left out.
@@ -27,13 +25,8 @@ class SegmentationDataOptions:
         label_suffix: The same of label maps, as Cityscapes' _gtFine_labelTrainIds; other files are left out.
         resize: Shorter side, in pixels, to which images are resized before they are cropped or evaluated; null keeps
             their size. Figures are always of the label map's own pixels.
-        val_fraction: Share of the images held out for validation where there is no such part.
-        split_seed: Seed of that split.
-        workers: Processes that read images; 0 reads in the main process.
-        strict: Stop at the first unreadable file, or image without label map, instead of skipping and listing it.
     """
 
-    path: str = ""
     classes: str | tuple[str, ...] | None = None
     ignore_index: int = 255
     reduce_zero_label: bool | None = None
@@ -42,16 +35,36 @@ class SegmentationDataOptions:
     image_suffix: str = ""
     label_suffix: str = ""
     resize: int | None = None
-    val_fraction: float = 0.2
-    split_seed: int = 0
-    workers: int = 2
-    strict: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.ignore_index < 2**16:
             raise ValueError(f"ignore_index {self.ignore_index} is no 16-bit value of a label map: 255 is usual.")
         if self.resize is not None and self.resize < 1:
             raise ValueError(f"resize {self.resize} leaves no pixel: give the shorter side in pixels, or null.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationDataOptions:
+    """Which images and label maps to read, and how.
+
+    Args:
+        path: A folder with images and label maps: {images,labels}/{train,val}, {train,val}/{images,labels} or ADE20K's
+            {images,annotations}/{training,validation}; it must be given.
+        val_fraction: Share of the images held out for validation where there is no such part.
+        split_seed: Seed of that split.
+        workers: Processes that read images; 0 reads in the main process.
+        strict: Stop at the first unreadable file, or image without label map, instead of skipping and listing it.
+        layout: Where its files are, if not in one of these places, and what the values of label maps mean.
+    """
+
+    path: str = ""
+    val_fraction: float = 0.2
+    split_seed: int = 0
+    workers: int = 2
+    strict: bool = False
+    layout: LabelMapLayout = field(default_factory=LabelMapLayout)
+
+    def __post_init__(self) -> None:
         if not 0 < self.val_fraction < 1:
             raise ValueError(f"val_fraction {self.val_fraction} is outside (0, 1): 0.2 holds out a fifth.")
         if self.workers < 0:

@@ -50,7 +50,12 @@ class Task(L.LightningModule):
         model: What to train.
         metrics: What validation counts; a module.
         optimise: Makes the optimiser and its schedule.
+
+    Attributes:
+        classes: Names of the classes that labels mean, if there are any.
     """
+
+    classes: tuple[str, ...] = ()
 
     def __init__(self, model: Native, metrics: Metrics, *, optimise: Optimise) -> None:
         super().__init__()
@@ -115,9 +120,16 @@ class Task(L.LightningModule):
         return torch.zeros(1, self.model.config.in_channels, *size, dtype=weight.dtype, device=self.device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store what rebuilds the model."""
+        """Store what rebuilds the model, and what the labels of a resumed run must mean."""
         model = self.model
         checkpoint["model"] = metadata(model.config, model.info, model.kind, model.head_config)
+        if self.classes:
+            checkpoint["classes"] = list(self.classes)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of other classes."""
+        if self.classes:
+            check_classes(tuple(checkpoint["classes"]), self.classes)
 
     def configure_gradient_clipping(
         self,

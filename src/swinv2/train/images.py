@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 from swinv2.data.labelled import labelled_images
 from swinv2.data.loading import Samples
@@ -13,6 +14,17 @@ from swinv2.train.options import Recipe
 
 SHOWN_CLASSES = 5
 """So many classes are named at the start."""
+
+
+def enumerated(classes: Sequence[str]) -> str:
+    """How many classes there are, and the first of them."""
+    more = ", ..." if len(classes) > SHOWN_CLASSES else ""
+    return f"{len(classes)} classes ({', '.join(classes[:SHOWN_CLASSES])}{more})"
+
+
+def shared_data(recipe: Recipe) -> dict[str, Any]:
+    """The options of a recipe's data that those with a layout of their own heed too."""
+    return {name: getattr(recipe.data, name) for name in ("path", "val_fraction", "split_seed", "workers", "strict")}
 
 
 class ImageJob(Job[ImageSource]):
@@ -37,7 +49,4 @@ class ImageJob(Job[ImageSource]):
     def describe(self, training: ImageSource, validation: ImageSource) -> str:
         """Classes, if there are any, and images."""
         classes, images = training.classes, super().describe(training, validation)
-        if not classes:
-            return images
-        shown = ", ".join(classes[:SHOWN_CLASSES]) + (", ..." if len(classes) > SHOWN_CLASSES else "")
-        return f"{len(classes)} classes ({shown}), {images}"
+        return f"{enumerated(classes)}, {images}" if classes else images

@@ -29,6 +29,7 @@ Draw = Callable[[Task, str], None]
 JOBS = {
     "classify": "swinv2.train.classify.ClassifyJob",
     "detect": "swinv2.train.detect.DetectJob",
+    "segment": "swinv2.train.segment.SegmentJob",
     "simmim": "swinv2.train.simmim.SimMIMJob",
 }
 """The job of each task of a recipe."""

@@ -11,7 +11,9 @@ from typing import Any, Literal, get_args
 from swinv2.config import SwinConfig, default_image_size, did_you_mean
 from swinv2.data.detection_options import CocoLayout, DetectionAugmentOptions
 from swinv2.data.options import AugmentOptions, DataOptions
+from swinv2.data.segmentation_options import LabelMapLayout, SegmentationAugmentOptions
 from swinv2.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from swinv2.tasks.segment.options import LossOptions
 from swinv2.train.engine_options import (
     AttentionOptions,
     CheckpointingOptions,
@@ -20,7 +22,7 @@ from swinv2.train.engine_options import (
     TrainerOptions,
 )
 
-TaskName = Literal["classify", "detect", "simmim"]
+TaskName = Literal["classify", "detect", "segment", "simmim"]
 """What a recipe can train; a task with options of its own has a group of its name in `Recipe`."""
 
 MUST_BE_OFF: dict[str, dict[str, str]] = {
@@ -31,7 +33,7 @@ MUST_BE_OFF: dict[str, dict[str, str]] = {
 }
 """Options of shared groups that a task cannot heed, and why: they must be 0, false or null."""
 
-OWN_GROUPS = {"detect": {"augment": "detect.augment"}}
+OWN_GROUPS = {task: {"augment": f"{task}.augment"} for task in ("detect", "segment")}
 """Shared groups that a task leaves alone, and what it has in their place."""
 
 FIXED = {
@@ -153,11 +155,31 @@ class DetectOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SegmentOptions:
+    """Semantic segmentation by UperNet, for task segment alone; its images are augmented here, not by augment.
+
+    Images are cropped to model.image_size in training, and seen whole in validation.
+
+    Args:
+        heads: Any fields of UperNetConfig to replace, such as channels.
+        layout: Where the images and label maps at data.path are, and what the values mean.
+        augment: Training augmentation.
+        loss: Cross entropy of pixels, of the main and of the auxiliary head.
+    """
+
+    heads: dict[str, Any] = field(default_factory=dict)
+    layout: LabelMapLayout = field(default_factory=LabelMapLayout)
+    augment: SegmentationAugmentOptions = field(default_factory=SegmentationAugmentOptions)
+    loss: LossOptions = field(default_factory=LossOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Everything that a run depends on.
 
     Args:
-        task: The kind of training: classify, detect, or simmim for pre-training without labels.
+        task: The kind of training: classify, detect, segment, or simmim for pre-training without
+            labels.
         seed: Seed of the weights, the augmentation and the order of images.
         model: The architecture.
         preprocessing: Normalisation and validation crop.
@@ -169,6 +191,7 @@ class Recipe:
         checkpointing: Which blocks are computed again in the backward pass.
         attention: Which backend runs attention.
         detect: Detector and augmentation of task detect.
+        segment: Heads, label maps, augmentation and loss of task segment.
         simmim: Masks and targets of task simmim.
     """
 
@@ -184,6 +207,7 @@ class Recipe:
     checkpointing: CheckpointingOptions = field(default_factory=CheckpointingOptions)
     attention: AttentionOptions = field(default_factory=AttentionOptions)
     detect: DetectOptions = field(default_factory=DetectOptions)
+    segment: SegmentOptions = field(default_factory=SegmentOptions)
     simmim: SimMIMOptions = field(default_factory=SimMIMOptions)
 
     def __post_init__(self) -> None:

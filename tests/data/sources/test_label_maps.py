@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from PIL import Image
 
 from swinv2.data.image import UnreadableImage
 from swinv2.data.options import Choice
-from swinv2.data.segmentation_options import SegmentationDataOptions
+from swinv2.data.segmentation_options import LabelMapLayout, SegmentationDataOptions
 from swinv2.data.sources.label_maps import LabelMaps, open_label_maps, read_label_map, subset
 
 CLASSES = ("sky", "road", "tree")
@@ -39,7 +40,10 @@ def write_classes(folder: Path, classes: Sequence[str] = CLASSES) -> None:
 
 
 def opened(root: Path, split: Choice = "train", **options: Any) -> LabelMaps:
-    return open_label_maps(SegmentationDataOptions(path=str(root), **options), split)
+    layout = {field.name for field in fields(LabelMapLayout)} & options.keys()
+    shared = {name: value for name, value in options.items() if name not in layout}
+    of_layout = LabelMapLayout(**{name: options[name] for name in layout})
+    return open_label_maps(SegmentationDataOptions(path=str(root), layout=of_layout, **shared), split)
 
 
 @pytest.fixture
@@ -269,7 +273,7 @@ def test_a_rotated_photo_is_compared_as_it_is_shown(plain: Path) -> None:
     ("options", "message"),
     [
         ({"classes": CLASSES[:2]}, r"labels/val/0.png has the value 2, but the 2 classes have the values 0 to 1"),
-        ({"ignore_index": 250}, "has the value 255, .*250 is ignored.*change data.ignore_index"),
+        ({"ignore_index": 250}, "has the value 255, .*250 is ignored.*change layout.ignore_index"),
         ({"reduce_zero_label": True, "classes": ("sky",)}, "the value 2, .* 1 to 1, and 0 and 255 is ignored"),
     ],
 )
@@ -314,7 +318,7 @@ def test_two_label_maps_of_one_image_are_refused(plain: Path) -> None:
         ((), {}, "is empty"),
         (("sky",), {}, "single class 'sky'"),
         (CLASSES, {"ignore_index": 1}, "ignore_index 1 is the value of a class.*0 to 2"),
-        (CLASSES, {"ignore_index": 0}, "data.reduce_zero_label"),
+        (CLASSES, {"ignore_index": 0}, "set layout.reduce_zero_label"),
         (CLASSES, {"ignore_index": 3, "reduce_zero_label": True}, "ignore_index 3 is the value of a class.*1 to 3"),
         (CLASSES, {"classes": "nowhere.txt"}, "no file nowhere.txt"),
     ],

@@ -93,7 +93,7 @@ class LabelMaps:
             raise ValueError(
                 f"{self.maps[index]} has the value {odd[0]}, but the {len(self.classes)} classes have the values "
                 f"{first} to {len(self.classes) - 1 + first}, and {zero}{self.ignore_index} is ignored: complete the "
-                "class list, or change data.ignore_index or data.reduce_zero_label."
+                "class list, or change layout.ignore_index or layout.reduce_zero_label."
             )
         labels[ignored] = self.ignore_index
         return labels
@@ -150,7 +150,7 @@ def open_label_maps(options: SegmentationDataOptions, split: Choice) -> LabelMap
         classes=classes,
         images=pairs.images,
         maps=pairs.maps,
-        ignore_index=options.ignore_index,
+        ignore_index=options.layout.ignore_index,
         reduce_zero_label=reduced,
         skipped=pairs.skipped,
     )
@@ -168,39 +168,39 @@ def class_list(options: SegmentationDataOptions, reduced: bool) -> tuple[str, ..
         options: Where they are.
         reduced: Whether 0 is no class.
     """
-    names = options.classes if isinstance(options.classes, tuple) else _named_in_files(options)
+    names = options.layout.classes if isinstance(options.layout.classes, tuple) else _named_in_files(options)
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise ValueError(f"the class list of {options.path} names {twice!r} twice: give each class its own name.")
-    if not reduced and options.ignore_index == len(names) - 1:
+    if not reduced and options.layout.ignore_index == len(names) - 1:
         names = names[:-1]
     if not names:
         raise ValueError(f"the class list of {options.path} is empty: write the name of one class a line.")
     highest = len(names) - 1 + reduced
-    if options.ignore_index <= highest:
+    if options.layout.ignore_index <= highest:
         raise ValueError(
-            f"ignore_index {options.ignore_index} is the value of a class of {options.path}, whose {len(names)} "
+            f"ignore_index {options.layout.ignore_index} is the value of a class of {options.path}, whose {len(names)} "
             f"classes have the values {int(reduced)} to {highest}: ignore another value, list its class last, or, for "
-            "0, set data.reduce_zero_label and leave its name out."
+            "0, set layout.reduce_zero_label and leave its name out."
         )
     return names
 
 
 def _named_in_files(options: SegmentationDataOptions) -> tuple[str, ...]:
     root = Path(options.path)
-    if isinstance(options.classes, str):
-        return read_classes(Path(options.classes))
+    if isinstance(options.layout.classes, str):
+        return read_classes(Path(options.layout.classes))
     for file, read in _READERS.items():
         if (root / file).is_file():
             return read(root / file)
     own: dict[Split, tuple[str, ...]] = {}
-    if not (options.train_list or options.val_list):
+    if not (options.layout.train_list or options.layout.val_list):
         files = {split: folders.images.parent / "classes.txt" for split, folders in find_folders(options).items()}
         own = {split: read_classes(file) for split, file in files.items() if file.is_file()}
     if not own:
         raise ValueError(
             f"{root} has no classes.txt: write the name of one class a line, in the order of their values, or give "
-            "data.classes."
+            "another file as layout.classes."
         )
     return shared_classes(own, str(root))
 
@@ -215,8 +215,8 @@ _READERS: dict[str, Callable[[Path], tuple[str, ...]]] = {"classes.txt": read_cl
 
 def _is_reduced(options: SegmentationDataOptions) -> bool:
     """Whether 0 is no class: as the options say, else for ADE20K's folders."""
-    if options.reduce_zero_label is not None:
-        return options.reduce_zero_label
+    if options.layout.reduce_zero_label is not None:
+        return options.layout.reduce_zero_label
     names = (("images", "training"), ("annotations", "training"))
     return all(Path(options.path, *each).is_dir() for each in names)
 

@@ -44,7 +44,7 @@ class Pairs:
 
 def find_pairs(options: SegmentationDataOptions) -> dict[Split, Pairs]:
     """The pairs of a dataset's parts, by the lists if there are any, else by its folders."""
-    lists: dict[Split, str | None] = {"train": options.train_list, "val": options.val_list}
+    lists: dict[Split, str | None] = {"train": options.layout.train_list, "val": options.layout.val_list}
     if any(lists.values()):
         return {split: _listed(Path(options.path, name), options) for split, name in lists.items() if name}
     return {split: mirrored(folders, options) for split, folders in find_folders(options).items()}
@@ -69,7 +69,7 @@ def find_folders(options: SegmentationDataOptions) -> dict[Split, Folders]:
         raise ValueError(
             f"{root} has no folders of images and label maps: the layout is ROOT/images/train and ROOT/labels/train "
             "(or ROOT/train/images and ROOT/train/labels), and for validation likewise; names known are "
-            f"{', '.join(IMAGES)} and {', '.join(LABELS)}; or give data.train_list and data.val_list."
+            f"{', '.join(IMAGES)} and {', '.join(LABELS)}; or give layout.train_list and layout.val_list."
         )
     return by_split(found)
 
@@ -78,13 +78,14 @@ def mirrored(folders: Folders, options: SegmentationDataOptions) -> Pairs:
     """The pairs of files that have the same name, but for suffix and extension, in the same place of both folders."""
     files = list(files_below(str(folders.images)))
     images = [file for file in files if is_image_name(file)]
-    maps = _by_key(files_below(str(folders.labels)), folders.labels, options.label_suffix)
-    keys = [_key(image, folders.images, options.image_suffix) for image in images]
+    maps = _by_key(files_below(str(folders.labels)), folders.labels, options.layout.label_suffix)
+    keys = [_key(image, folders.images, options.layout.image_suffix) for image in images]
     known = [(image, maps[key]) for image, key in zip(images, keys, strict=True) if key in maps]
     if not known:
         raise ValueError(
             f"no image of {folders.images} has a label map in {folders.labels}: give both the same name but for the "
-            "extension (PNG, TIFF, BMP or GIF), or say what else differs with data.image_suffix and data.label_suffix."
+            "extension (PNG, TIFF, BMP or GIF), or say what else differs with layout.image_suffix and "
+            "layout.label_suffix."
         )
     lonely = maps.keys() - set(keys)
     skipped = [
@@ -99,7 +100,7 @@ def mirrored(folders: Folders, options: SegmentationDataOptions) -> Pairs:
 def _listed(file: Path, options: SegmentationDataOptions) -> Pairs:
     """The pairs that the lines of a file name."""
     if not file.is_file():
-        raise ValueError(f"there is no list {file}: check data.train_list and data.val_list.")
+        raise ValueError(f"there is no list {file}: check layout.train_list and layout.val_list.")
     named: Mapping[str, set[Pair]] | None = None
     pairs, skipped = list[Pair](), list[str]()
     for number, line in enumerate(_lines(file), start=1):
@@ -146,10 +147,10 @@ def _names(options: SegmentationDataOptions) -> dict[str, set[Pair]]:
         raise ValueError(
             f"{options.path} has no folders of images and labels in which to look names up: write both paths a line."
         )
-    maps = _by_key(files_below(str(folders.labels)), folders.labels, options.label_suffix)
+    maps = _by_key(files_below(str(folders.labels)), folders.labels, options.layout.label_suffix)
     names: dict[str, set[Pair]] = {}
     for image in filter(is_image_name, files_below(str(folders.images))):
-        key = _key(image, folders.images, options.image_suffix)
+        key = _key(image, folders.images, options.layout.image_suffix)
         pair = (image, maps.get(key, ""))
         inside = Path(os.path.relpath(image, folders.images))
         for name in (Path(key).name, inside.name, key, inside.as_posix(), f"{folders.images.name}/{inside.as_posix()}"):

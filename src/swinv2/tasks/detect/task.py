@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from typing_extensions import override
 from swinv2.data.detection import DetectionBatch
 from swinv2.data.sources.coco import CocoSource
 from swinv2.model.detect.native import SwinDetector
-from swinv2.tasks.base import Optimise, Task, check_classes
+from swinv2.tasks.base import Optimise, Task
 from swinv2.tasks.detect.metrics import DetectionMetrics
 from swinv2.tasks.detect.testing import originals
 
@@ -65,12 +64,3 @@ class DetectionTask(Task):
             "semantic": torch.full(image.shape[1:], 255, device=image.device),
         }
         return 0.0 * torch.stack(list(self.model([image], [empty]).values())).sum()
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the classes too, which the labels of a resumed run must mean."""
-        super().on_save_checkpoint(checkpoint)
-        checkpoint["classes"] = list(self.classes)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of other classes."""
-        check_classes(tuple(checkpoint["classes"]), self.classes)

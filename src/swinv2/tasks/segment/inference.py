@@ -34,19 +34,23 @@ def predict(
         size: Height and width of the result, where the label map has another size than the images.
     """
     options = options or InferenceOptions()
-    height, width = images.shape[2:] if size is None else size
+    size = images.shape[2:] if size is None else size
     views = list(product(options.scales, (False, True) if options.flip else (False,)))
     total: Tensor | None = None
     for scale, mirrored in views:
         view = scaled(images, scale)
         logits = _logits(model, view.flip(3) if mirrored else view, options)
-        logits = logits.flip(3) if mirrored else logits
-        if logits.shape[2:] != (height, width):
-            logits = F.interpolate(logits, (height, width), mode="bilinear", align_corners=False)
-        probabilities = logits.softmax(1)
+        probabilities = at_size(logits.flip(3) if mirrored else logits, size).softmax(1)
         total = probabilities if total is None else total.add_(probabilities)
     assert total is not None
     return total.div_(len(views))
+
+
+def at_size(logits: Tensor, size: Sequence[int]) -> Tensor:
+    """Logits ``[B, C, *size]``, bilinear."""
+    if tuple(logits.shape[2:]) == tuple(size):
+        return logits
+    return F.interpolate(logits, tuple(size), mode="bilinear", align_corners=False)
 
 
 def infer(
