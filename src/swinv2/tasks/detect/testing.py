@@ -112,7 +112,7 @@ def _rle(mask: Tensor, box: Sequence[float], frame: Frame, whole: tuple[int, int
     y = (torch.arange(top, bottom, device=mask.device) + 0.5) * (2 / frame.height) - 1
     grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)[None]
     inside = F.grid_sample(mask[None, None].float(), grid, padding_mode="border", align_corners=False)[0, 0]
-    return encode((inside > MASK_THRESHOLD).cpu().numpy(), frame.top + top, frame.left + left, whole)
+    return encode((inside >= MASK_THRESHOLD).cpu().numpy(), frame.top + top, frame.left + left, whole)
 
 
 @torch.inference_mode()
