@@ -203,7 +203,7 @@ def _predict_options(arguments: Sequence[str]) -> Namespace:
     from jsonargparse import ArgumentParser
 
     parser: ArgumentParser = ArgumentParser(prog="swinv2 predict", description="Find objects.", exit_on_error=False)
-    add_image_options(parser)
+    add_image_options(parser, batches=False)
     parser.add_argument("--threshold", type=float, default=0.5, help="lowest score that is told")
     parser.add_argument(
         "--pictures", type=Path | None, metavar="FOLDER", help="draw each image with what is found there"
