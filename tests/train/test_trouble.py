@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,8 @@ def locked(tmp_path: Path) -> Iterator[Path]:
     """A folder that everyone may read and nobody may write."""
     folder = tmp_path / "locked"
     folder.mkdir()
-    for path in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+    ours = [tmp_path, *tmp_path.parents]
+    for path in ours[: ours.index(Path(tempfile.gettempdir()))]:
         path.chmod(0o755)
     folder.chmod(0o555)
     yield folder

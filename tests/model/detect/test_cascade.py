@@ -11,7 +11,7 @@ from swinv2.model.detect import detector_config
 from swinv2.model.detect.cascade import Cascade
 
 sys.path.insert(0, str(Path(__file__).parent))
-plain = importlib.import_module("plain")
+plain = importlib.import_module("plain_detector")
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
