@@ -8,7 +8,7 @@ from swinv2.config import make_config
 from swinv2.model import SwinBackbone
 from swinv2.model.detect import create_detector
 
-STEPS = 100
+STEPS = 150
 
 
 def painted(images, targets):
