@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,28 @@ from swinv2.info import ModelInfo
 from swinv2.preprocessing import Preprocessing
 
 FORMAT, FORMAT_VERSION = "swinv2", 1
+CLASSIFIER, SIMMIM = "classifier", "simmim"
+ENCODERS = (CLASSIFIER, SIMMIM)
+"""Kinds of model that are an encoder and little else: each can start from the other's weights."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """Weights under our own names, the architecture they fit, and what is known of them."""
+    """Weights under our own names, the architecture they fit, and what is known of them.
+
+    Args:
+        config: the architecture; of a model with a head of its own, that of its backbone, with its number of classes.
+        tensors: the parameters by name.
+        info: what is known of them.
+        kind: of model, such as "classifier" or "simmim".
+        head: plain data that rebuild a head of its own.
+    """
 
     config: SwinConfig
     tensors: Mapping[str, Tensor]
     info: ModelInfo
+    kind: str = CLASSIFIER
+    head: Mapping[str, Any] = field(default_factory=dict)
 
 
 def write(path: str | os.PathLike[str], stored: Stored) -> None:
@@ -40,7 +53,7 @@ def write(path: str | os.PathLike[str], stored: Stored) -> None:
         ValueError: the number of class names is not the number of classes.
         OSError: the file cannot be written.
     """
-    write_safetensors(path, stored.tensors, metadata(stored.config, stored.info))
+    write_safetensors(path, stored.tensors, metadata(stored.config, stored.info, stored.kind, stored.head))
 
 
 def write_safetensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -53,8 +66,10 @@ def write_safetensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor
             raise OSError(f"cannot write {os.fspath(path)!r}: {error}") from error
 
 
-def metadata(config: SwinConfig, info: ModelInfo) -> dict[str, str]:
-    """What a file of ours says of its tensors.
+def metadata(
+    config: SwinConfig, info: ModelInfo, kind: str = CLASSIFIER, head: Mapping[str, Any] | None = None
+) -> dict[str, str]:
+    """What a file of ours says of its tensors; see `Stored`.
 
     Raises:
         ValueError: the number of class names is not the number of classes.
@@ -64,6 +79,8 @@ def metadata(config: SwinConfig, info: ModelInfo) -> dict[str, str]:
     return {
         "format": FORMAT,
         "format_version": str(FORMAT_VERSION),
+        "kind": kind,
+        **({"head": json.dumps(dict(head))} if head else {}),
         "config": json.dumps(config.to_dict()),
         "source": info.source,
         "classes": json.dumps(list(info.classes)),
@@ -97,7 +114,35 @@ def read(path: str | os.PathLike[str]) -> Stored:
     if said.get("format") != FORMAT:
         raise ValueError(f"{os.fspath(path)!r} was not written by swinv2: it has no swinv2 metadata.")
     config, info = parse_metadata(os.fspath(path), said)
-    return Stored(config, tensors, info)
+    return Stored(config, tensors, info, *parse_kind(os.fspath(path), said, encoder_kind(tensors)))
+
+
+def recorded_kind(path: str | os.PathLike[str]) -> str | None:
+    """The kind of model that a file of ours says it holds; None for any other file, or none."""
+    if not Path(path).is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            said = file.metadata() or {}
+    except SafetensorError:
+        return None
+    return said.get("kind") if said.get("format") == FORMAT else None
+
+
+def encoder_kind(tensors: Iterable[str]) -> str:
+    """Which of the `ENCODERS` parameters of these names are of."""
+    return SIMMIM if "mask_token" in tensors else CLASSIFIER
+
+
+def parse_kind(name: str, said: Mapping[str, str], silent: str = CLASSIFIER) -> tuple[str, dict[str, Any]]:
+    """The kind of model that metadata speak of, and the plain data of its head; ``silent`` where they tell none."""
+    return said.get("kind", silent), _json(name, said, "head", dict) if "head" in said else {}
+
+
+def check_encoder(name: str, kind: str) -> None:
+    """ValueError unless a kind of model is one of the `ENCODERS`; ``name`` is what the error calls the file."""
+    if kind not in ENCODERS:
+        raise ValueError(f"{name} holds a {kind}, not a classifier: swinv2.tasks.models.load_model opens it.")
 
 
 def parse_metadata(name: str, said: Mapping[str, str]) -> tuple[SwinConfig, ModelInfo]:
@@ -136,7 +181,7 @@ def check_tensors(name: str, expected: Mapping[str, Tensor], tensors: Mapping[st
     ):
         if names:
             raise ValueError(f"{name} holds the weights of another model: it {problem} {some(names)}.")
-    strange = [name for name, tensor in tensors.items() if not tensor.is_floating_point()]
+    strange = [name for name, x in tensors.items() if expected[name].is_floating_point() > x.is_floating_point()]
     if strange:
         raise ValueError(f"{name} holds numbers that are not floating point in {some(sorted(strange))}.")
 

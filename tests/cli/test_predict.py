@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 import swinv2.cli.sheet
 from swinv2.checkpoint import load, save
-from swinv2.cli.predict import _open
+from swinv2.cli.images import open_images
 from swinv2.data.transforms import eval_transform
 from swinv2.model import create_model
 
@@ -239,7 +239,7 @@ def test_a_folder_of_very_many_files_is_listed_at_once(tmp_path: Path) -> None:
         (tmp_path / f"{number:04d}.png").touch()
     (tmp_path / "phone.heic").touch()
     started = time.perf_counter()
-    source = _open([str(tmp_path)], strict=False)
+    source = open_images([str(tmp_path)], strict=False)
     assert time.perf_counter() - started < 2
     assert len(source) == 4000
     assert source.skipped[0].endswith("phone.heic: not an image by its extension; convert it to JPEG.")

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,7 +70,7 @@ def test_skipped_files_are_counted(swinv2, recipe: Path, photos: Path, tmp_path:
         assert strict.status == 2
         assert "notes.txt" in strict.err
     (photos / "cat" / "notes.txt").unlink()
-    (photos / "cat" / "broken.png").unlink()
+    shutil.copy(photos / "cat" / "0.png", photos / "cat" / "broken.png")
     assert swinv2("train", "--resume", tmp_path / "run", "--strict").status == 0
 
 
@@ -204,3 +205,22 @@ def test_ctrl_c_at_a_terminal(recipe: Path, photos: Path, tmp_path: Path, after:
     command = [sys.executable, "-m", "swinv2", "train", "--resume", str(out), "--trainer.epochs", str(reached + 1)]
     subprocess.run(command, check=True, capture_output=True)
     assert [row["epoch"] for row in RunFolder(out).rows] == list(range(1, reached + 2))
+
+
+def test_a_length_in_steps_is_told_in_steps(swinv2, recipe: Path, photos: Path, tmp_path: Path) -> None:
+    """And may grow on resume, but not become one in epochs."""
+    out = tmp_path / "run"
+    length = ("--trainer.epochs", "null", "--trainer.steps", 6, "--trainer.validate_every", 3)
+    schedule = ("--schedule.warmup_steps", 1, "--schedule.kind", "poly")
+    status, told, err = swinv2("train", recipe, "--data.path", photos, "--out", out, *length, *schedule)
+    assert (status, err) == (0, "")
+    lines = told.splitlines()
+    assert [line.split("  ")[0] for line in lines[1:3]] == ["step 3/6", "step 6/6"]
+    assert lines[-2].endswith("after the last step")
+    assert " after step " in lines[-1]
+    assert swinv2("train", "--resume", out, "--trainer.steps", 9).status == 0
+    assert [row["step"] for row in RunFolder(out).rows] == [3, 6, 9]
+    for other in (("--trainer.epochs", 9, "--trainer.steps", "null"), ("--trainer.validate_every", 9)):
+        refused = swinv2("train", "--resume", out, *other)
+        assert (refused.status, refused.out) == (2, "")
+        assert refused.err.count("\n") == 1

@@ -4,13 +4,15 @@ import errno
 import random
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 
 from swinv2.data.image import UnreadableImage
-from swinv2.data.loading import Batch, Loader, SampleKey, Samples, make_loader
+from swinv2.data.labelled import Batch, Sample, labelled_images
+from swinv2.data.loading import Loader, SampleKey, Samples, make_loader
 from swinv2.data.options import AugmentOptions, DataOptions
 from swinv2.data.pack import pack
 from swinv2.data.sources import ImageSource, open_split
@@ -24,7 +26,7 @@ MakeFolders = Callable[..., Path]
 
 
 def digits(count: int = 10) -> Samples:
-    return Samples(
+    return labelled_images(
         subset(open_split(DataOptions(path="digits"), "val"), range(count)), train_transform(AugmentOptions(), GRAY), 1
     )
 
@@ -185,7 +187,7 @@ def named(source: ImageSource, batch: Batch) -> list[str]:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_unreadable_images_are_skipped_and_named(damaged: ImageSource, workers: int) -> None:
-    samples = Samples(damaged, eval_transform(COLOUR))
+    samples = labelled_images(damaged, eval_transform(COLOUR))
     batches = epoch(make_loader(samples, batch_size=7, shuffle=False, workers=workers))
     unreadable = [name for batch in batches for name in named(damaged, batch)]
     expected = [damaged.name(row) for row in range(len(damaged))]
@@ -196,14 +198,14 @@ def test_unreadable_images_are_skipped_and_named(damaged: ImageSource, workers: 
 
 def test_batch_without_a_readable_image_has_size_0(damaged: ImageSource) -> None:
     owls = subset(damaged, [row for row in range(len(damaged)) if "/owl/" in damaged.name(row)])
-    (batch,) = make_loader(Samples(owls, eval_transform(COLOUR)), batch_size=7, shuffle=False)
+    (batch,) = make_loader(labelled_images(owls, eval_transform(COLOUR)), batch_size=7, shuffle=False)
     assert (len(batch.images), len(batch.labels), len(batch.indices)) == (0, 0, 0)
     assert len(batch.skipped) == len(owls) > 0
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_strict_stops_with_one_sentence(damaged: ImageSource, workers: int) -> None:
-    samples = Samples(damaged, eval_transform(COLOUR), strict=True)
+    samples = labelled_images(damaged, eval_transform(COLOUR), strict=True)
     with pytest.raises(UnreadableImage, match=r"^\S+\.png: [^\n]+\.$"):
         epoch(make_loader(samples, batch_size=7, shuffle=False, workers=workers))
 
@@ -211,7 +213,7 @@ def test_strict_stops_with_one_sentence(damaged: ImageSource, workers: int) -> N
 @pytest.mark.parametrize("workers", [0, 1])
 def test_wrong_channels_stop_with_one_sentence(class_folders: MakeFolders, workers: int) -> None:
     source = open_split(DataOptions(path=str(class_folders())), "train")
-    samples = Samples(source, eval_transform(COLOUR), channels=4)
+    samples = labelled_images(source, eval_transform(COLOUR), channels=4)
     with pytest.raises(ValueError, match=r"^\S+\.png has no transparency [^\n]+$"):
         epoch(make_loader(samples, batch_size=7, shuffle=False, workers=workers))
 
@@ -237,7 +239,7 @@ def test_too_few_images_are_refused(count: int, size: int, drop_last: bool) -> N
 def shards(class_folders: MakeFolders, tmp_path: Path) -> Samples:
     """Sixteen images to train on, in some shards."""
     list(pack(DataOptions(path=str(class_folders(counts={"cat": 10, "dog": 10}))), tmp_path / "shards", size=400))
-    return Samples(open_split(DataOptions(path=str(tmp_path / "shards")), "train"), eval_transform(COLOUR))
+    return labelled_images(open_split(DataOptions(path=str(tmp_path / "shards")), "train"), eval_transform(COLOUR))
 
 
 def test_fewer_shards_than_processes_are_refused(shards: Samples) -> None:
@@ -278,14 +280,14 @@ def test_other_data_are_known() -> None:
     assert ours != make_loader(digits(9), batch_size=3, shuffle=True).data
     source = open_split(DataOptions(path="digits"), "val")
     other = next(row for row in range(10, len(source)) if source.labels[row] != source.labels[9])
-    others = Samples(subset(source, [*range(9), other]), train_transform(AugmentOptions(), GRAY), 1)
+    others = labelled_images(subset(source, [*range(9), other]), train_transform(AugmentOptions(), GRAY), 1)
     assert ours != make_loader(others, batch_size=3, shuffle=True).data
 
 
 @pytest.mark.realdata
 def test_cifar10_batches_are_the_same_from_workers(real_data: Path) -> None:
     source = subset(open_split(DataOptions(path=str(real_data / "cifar10")), "train"), range(5000, 5096))
-    samples = Samples(source, train_transform(AugmentOptions(crop="pad"), COLOUR))
+    samples = labelled_images(source, train_transform(AugmentOptions(crop="pad"), COLOUR))
     here = epoch(make_loader(samples, batch_size=32, shuffle=True))
     assert_equal(here, epoch(make_loader(samples, batch_size=32, shuffle=True, workers=2)))
     assert here[0].images.shape == (32, 3, 16, 16)
@@ -296,8 +298,84 @@ def test_a_key_is_all_that_a_sample_depends_on() -> None:
     key = SampleKey(seed=3, epoch=2, row=1)
     first, other = samples[key], samples[key._replace(row=2)]
     again = samples[key]
-    assert isinstance(first, tuple)
-    assert isinstance(again, tuple)
-    assert isinstance(other, tuple)
+    assert isinstance(first, Sample)
+    assert isinstance(again, Sample)
+    assert isinstance(other, Sample)
     assert torch.equal(first.image, again.image)
-    assert (first.label, first.row) == (samples.source.labels[1], 1)
+    assert first.label == samples.source.labels[1]
+
+
+def rounds(loader: Loader, count: int) -> list[Batch]:
+    return [batch for number in range(count) for batch in epoch(loader, number)]
+
+
+def test_rounds_of_batches_are_the_epochs_one_after_another() -> None:
+    """Whatever their length, and each batch knows its epoch."""
+    expected = rounds(make_loader(digits(), batch_size=3, shuffle=True), 5)
+    for length in (1, 3, 5, 10):
+        loader = make_loader(digits(), batch_size=3, shuffle=True, batches=length)
+        assert len(loader) == length
+        found = rounds(loader, 20 // length)
+        assert_equal(found, expected[: len(found)])
+        assert [batch.epoch for batch in found] == [number // 4 for number in range(len(found))]
+        assert loader.epochs(20 // length) == pytest.approx(len(found) / 4)
+
+
+def test_a_round_may_be_several_epochs() -> None:
+    loader = make_loader(digits(), batch_size=3, shuffle=True, epochs=2)
+    assert_equal(rounds(loader, 2), rounds(make_loader(digits(), batch_size=3, shuffle=True), 4))
+    assert loader.epochs(2) == 4
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("done", [0, 1, 5, 6])
+def test_resumes_within_a_round(done: int, workers: int) -> None:
+    def loader() -> Loader:
+        return make_loader(digits(), batch_size=3, shuffle=True, workers=workers, batches=6)
+
+    batches = rounds(loader(), 3)
+    stopped = loader()
+    stopped.sampler.set_epoch(1)
+    iterator = iter(stopped)
+    for _ in range(done):
+        next(iterator)
+    resumed = loader()
+    resumed.load_state_dict(stopped.state_dict())
+    rest = list(resumed) + ([] if done == 6 else epoch(resumed, 2))
+    assert_equal(rest, batches[6 + done :])
+
+
+def test_a_row_drawn_twice_is_twice_in_its_batch(shards: Samples) -> None:
+    """As resampled shards bring it about."""
+    loader = make_loader(shards, batch_size=len(shards), shuffle=True, order="resampled", buffer=1)
+    drawn = [epoch(loader, number)[0] for number in range(5)]
+    assert any(len(set(rows([batch]))) < len(shards) for batch in drawn)
+    assert all(len(batch.images) == len(batch.indices) == len(shards) for batch in drawn)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_rows_of_any_kind_are_loaded_alike(toy: ModuleType, workers: int) -> None:
+    """Unreadable ones named, randomness in reading and transforming seeded by the key, order and time as ever."""
+
+    def loader(workers: int) -> Loader:
+        return make_loader(toy.gray_samples(toy.Grays(20)), batch_size=6, shuffle=True, workers=workers)
+
+    here, there = epoch(loader(0)), epoch(loader(workers))
+    for one, other in zip(here, there, strict=True):
+        assert torch.equal(one.images, other.images)
+        assert one.skipped == other.skipped
+        assert (one.levels * 100).round().int().tolist() == [row * 37 % 100 for row in one.indices.tolist()]
+        assert other.seconds > 0
+    assert sorted(line for batch in here for line in batch.skipped) == ["level 13: broken.", "level 6: broken."]
+    later = epoch(loader(0), 1)
+    images = [
+        {row: x for b in run for row, x in zip(b.indices.tolist(), b.images, strict=True)} for run in (here, later)
+    ]
+    assert not any(torch.equal(images[0][row], images[1][row]) for row in images[0])
+
+
+def test_strict_stops_at_rows_of_any_kind(toy: ModuleType) -> None:
+    samples = toy.gray_samples(toy.Grays(20))
+    samples.strict = True
+    with pytest.raises(UnreadableImage, match=r"^level 6: broken\.$"):
+        epoch(make_loader(samples, batch_size=20, shuffle=False))

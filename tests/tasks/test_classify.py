@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from swinv2.data.loading import Batch
+from swinv2.data.labelled import Batch
 from swinv2.data.options import AugmentOptions
 from swinv2.data.transforms import mixing
 from swinv2.model import SwinTransformer, create_model

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from swinv2.data.loading import Batch
+from swinv2.data.labelled import Batch
 from swinv2.tasks.inference import infer, rank
 
 

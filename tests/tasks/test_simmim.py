@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from swinv2.config import SwinConfig
-from swinv2.data.loading import Batch
+from swinv2.data.labelled import Batch
 from swinv2.data.masking import Masking
 from swinv2.model import SimMIM
 from swinv2.model.simmim import masked_loss

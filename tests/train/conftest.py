@@ -11,17 +11,17 @@ import pytest
 
 from swinv2.data.options import AugmentOptions, DataOptions
 from swinv2.train.options import (
-    ClassifyRecipe,
     ModelOptions,
     OptimizerOptions,
     PreprocessingOptions,
+    Recipe,
     ScheduleOptions,
     TrainerOptions,
 )
 
 STEPS_PER_EPOCH = 4
 
-TINY = ClassifyRecipe(
+TINY = Recipe(
     model=ModelOptions(
         image_size=8,
         window_size=2,
@@ -53,10 +53,10 @@ def photos(class_folders: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture
-def tiny(photos: Path) -> Callable[..., ClassifyRecipe]:
+def tiny(photos: Path) -> Callable[..., Recipe]:
     """The recipe, with other options for one group: tiny(trainer={"epochs": 1})."""
 
-    def make(**groups: dict[str, Any]) -> ClassifyRecipe:
+    def make(**groups: dict[str, Any]) -> Recipe:
         recipe = replace(TINY, data=DataOptions(path=str(photos), workers=0))
         return replace(recipe, **{name: replace(getattr(recipe, name), **options) for name, options in groups.items()})
 

@@ -2,12 +2,15 @@ from pathlib import Path
 
 import pytest
 
-from swinv2.train.folder import COLUMNS, RunFolder
+from swinv2.train.classify import SCORES
+from swinv2.train.folder import RunFolder
+
+COLUMNS = SCORES.columns
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
-    folder = RunFolder(tmp_path / "runs" / "one")
+    folder = RunFolder(tmp_path / "runs" / "one", SCORES)
     folder.create("seed: 0\n")
     folder.begin("seed: 0\n")
     return folder
@@ -48,7 +51,7 @@ def test_rows_come_back_as_they_were(folder: RunFolder) -> None:
 def test_an_epoch_has_one_row_the_latest(folder: RunFolder) -> None:
     for each in (row(1), row(2, val_loss=9.0), row(3)):
         folder.record(each)
-    resumed = RunFolder(folder.path)
+    resumed = RunFolder(folder.path, SCORES)
     resumed.begin("seed: 0\n")
     resumed.record(row(2, val_loss=1.0))
     assert [(r["epoch"], r["val_loss"]) for r in RunFolder(folder.path).rows] == [(1, 0.25), (2, 1.0), (3, 0.25)]

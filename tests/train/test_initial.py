@@ -15,10 +15,11 @@ from swinv2.checkpoint import load, save
 from swinv2.config import trained_windows
 from swinv2.model import SwinTransformer, create_model
 from swinv2.preprocessing import Preprocessing
-from swinv2.train.initial import initial, show_windows
-from swinv2.train.options import ClassifyRecipe
+from swinv2.train.classify import initial
+from swinv2.train.initial import show_windows
+from swinv2.train.options import Recipe
 
-Tiny = Callable[..., ClassifyRecipe]
+Tiny = Callable[..., Recipe]
 CLASSES = ("owl", "dog", "cat")
 INPUT = Preprocessing(size=(16, 16), mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3), crop_fraction=0.9)
 SMALL = {"embed_dim": 8, "depths": [1, 2], "num_heads": [1, 2], "patch_size": [2, 2]}
@@ -46,10 +47,10 @@ def weights(tmp_path: Path, randomise: Callable[..., SwinTransformer]) -> Callab
 
 
 @pytest.fixture
-def recipe(tiny: Tiny) -> Callable[..., ClassifyRecipe]:
+def recipe(tiny: Tiny) -> Callable[..., Recipe]:
     """A recipe that leaves to the weights what it can: recipe(path, window_size=8)."""
 
-    def make(path: object, preprocessing: dict[str, object] | None = None, **model: object) -> ClassifyRecipe:
+    def make(path: object, preprocessing: dict[str, object] | None = None, **model: object) -> Recipe:
         nothing = {"mean": None, "std": None, **(preprocessing or {})}
         model = {"image_size": None, "window_size": None, "overrides": {}, **model}
         return tiny(model={**model, "weights": str(path)}, preprocessing=nothing)

@@ -18,10 +18,10 @@ from safetensors.torch import load_file
 from swinv2.data.options import DataOptions
 from swinv2.data.pack import pack
 from swinv2.train.folder import RunFolder
-from swinv2.train.options import ClassifyRecipe
+from swinv2.train.options import Recipe
 from swinv2.train.recipe import dump_recipe
 
-Tiny = Callable[..., ClassifyRecipe]
+Tiny = Callable[..., Recipe]
 Train = Callable[..., int]
 KILLED = -9
 STEPS, CHECKPOINTS = 12, 6  # in the three epochs of the recipe, which saves every second step
@@ -44,7 +44,7 @@ def forks() -> Iterator[subprocess.Popen[str]]:
 def start(forks: subprocess.Popen[str], tmp_path: Path) -> Train:
     """Train to the end or to a death; the exit status."""
 
-    def run(recipe: ClassifyRecipe, out: str, at: list[Any] | None = None, resume: bool = False) -> int:
+    def run(recipe: Recipe, out: str, at: list[Any] | None = None, resume: bool = False) -> int:
         assert forks.stdin is not None
         assert forks.stdout is not None
         file = tmp_path / "recipe.yaml"
@@ -58,10 +58,10 @@ def start(forks: subprocess.Popen[str], tmp_path: Path) -> Train:
 
 
 @pytest.fixture
-def recipe(tiny: Tiny, photos: Path, tmp_path: Path) -> Callable[[str, int], ClassifyRecipe]:
+def recipe(tiny: Tiny, photos: Path, tmp_path: Path) -> Callable[[str, int], Recipe]:
     """The tiny recipe on folders or shards, with a number of workers; it mixes, drops paths and averages weights."""
 
-    def make(layout: str, workers: int) -> ClassifyRecipe:
+    def make(layout: str, workers: int) -> Recipe:
         data: dict[str, Any] = {"workers": workers}
         if layout != "folder":
             list(pack(DataOptions(path=str(photos)), tmp_path / "shards", size=600))
@@ -84,7 +84,7 @@ def everything(folder: RunFolder) -> dict[str, torch.Tensor]:
     }
 
 
-def assert_survives(start: Train, recipe: ClassifyRecipe, root: Path, deaths: list[list[Any]]) -> None:
+def assert_survives(start: Train, recipe: Recipe, root: Path, deaths: list[list[Any]]) -> None:
     assert start(recipe, "whole") == 0
     whole = RunFolder(root / "whole")
     expected = everything(whole)
@@ -105,7 +105,7 @@ def assert_survives(start: Train, recipe: ClassifyRecipe, root: Path, deaths: li
         assert [path.name for path in folder.last.parent.iterdir()] == ["last.ckpt"], at
 
 
-def test_killed_in_a_checkpoint(start: Train, recipe: Callable[..., ClassifyRecipe], tmp_path: Path) -> None:
+def test_killed_in_a_checkpoint(start: Train, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     """One of the points of the slow test."""
     assert_survives(start, recipe("folder", 0), tmp_path, [["write", 2]])
 
@@ -114,7 +114,7 @@ def test_killed_in_a_checkpoint(start: Train, recipe: Callable[..., ClassifyReci
 @pytest.mark.parametrize("layout", ["folder", "images", "shards", "resampled"])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_killed_at_any_time(
-    start: Train, recipe: Callable[..., ClassifyRecipe], tmp_path: Path, layout: str, workers: int
+    start: Train, recipe: Callable[..., Recipe], tmp_path: Path, layout: str, workers: int
 ) -> None:
     """Six points for each of eight kinds of data: 48 in all, other ones by $SWINV2_TEST_SEED."""
     seed = int(os.environ.get("SWINV2_TEST_SEED", "0"))

@@ -8,9 +8,9 @@ from timm.scheduler import CosineLRScheduler
 from torch import nn
 
 from swinv2.config import VARIANTS
-from swinv2.model import SwinTransformer, create_model
+from swinv2.model import SwinBackbone, SwinTransformer, create_model
 from swinv2.train.optim import layer_ids, learning_rate, optimise, parameter_groups, undecayed
-from swinv2.train.options import ClassifyRecipe, OptimizerOptions, ScheduleOptions, TrainerOptions
+from swinv2.train.options import OptimizerOptions, Recipe, ScheduleOptions, TrainerOptions
 
 SMALL = {"embed_dim": 8, "depths": (1, 1), "num_heads": (1, 2), "num_classes": 3, "image_size": 32, "window_size": 4}
 MATRICES = re.compile(
@@ -78,7 +78,7 @@ def test_layers_are_numbered_as_in_the_released_code(name: str) -> None:
 
 def test_layer_decay_scales_each_layers_peak() -> None:
     model = create_model("swinv2_tiny", **{**SMALL, "depths": (2, 1)})
-    recipe = ClassifyRecipe(
+    recipe = Recipe(
         optimizer=OptimizerOptions(base_lr=1.0, layer_decay=0.5),
         schedule=ScheduleOptions(warmup_epochs=1, warmup_lr=0.01, min_lr=0.02),
         trainer=TrainerOptions(epochs=4, batch_size=512),
@@ -104,6 +104,88 @@ def test_groups_hold_every_trainable_parameter_once() -> None:
         groups = parameter_groups(model, 0.05, layer_decay=layer_decay)
         held = [id(parameter) for group in groups for parameter in group["params"]]
         assert sorted(held) == sorted(id(p) for p in model.parameters() if p.requires_grad)
+
+
+class Detector(nn.Module):
+    """A backbone under heads, whose names look like a backbone's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Linear(3, 3)
+        self.backbone = SwinBackbone(create_model("swinv2_nano", **SMALL), (0, -1))
+        self.stages = nn.ModuleList([nn.ModuleDict({"blocks": nn.ModuleList([nn.Linear(4, 4)])})])
+        self.patch_embed = nn.Conv2d(4, 4, 1)
+
+
+HEADS = ("stem.", "stages.", "patch_embed.", "backbone.norms.")
+
+
+def rates_by_name(model: nn.Module, **options: float) -> dict[str, float]:
+    names = {id(p): name for name, p in model.named_parameters()}
+    groups = parameter_groups(model, 0.05, **options)
+    return {names[id(p)]: group["lr"] for group in groups for p in group["params"]}
+
+
+def test_layers_of_a_backbone_are_those_of_its_classifier_and_heads_have_the_full_rate() -> None:
+    model, plain = Detector(), create_model("swinv2_nano", **SMALL)
+    rates, alone = (rates_by_name(each, layer_decay=0.5) for each in (model, plain))
+    assert {name: rate for name, rate in rates.items() if name.startswith(HEADS)} == {
+        name: 1.0 for name in rates if name.startswith(HEADS)
+    }
+    body = {name: rate for name, rate in rates.items() if not name.startswith(HEADS)}
+    assert body == {f"backbone.{name}": rate for name, rate in alone.items() if not name.startswith(("norm.", "head."))}
+    assert min(body.values()) == 0.5**3
+
+
+def test_a_factor_lowers_all_rates_of_the_backbone_alone() -> None:
+    model = Detector()
+    rates = rates_by_name(model, base_lr=2.0, backbone_lr_factor=0.1)
+    assert rates == {name: pytest.approx(0.2 if name.startswith("backbone.") else 2.0) for name in rates}
+    both = rates_by_name(model, base_lr=2.0, layer_decay=0.5, backbone_lr_factor=0.1)
+    decayed = rates_by_name(model, base_lr=0.2, layer_decay=0.5)
+    assert all(both[name] == pytest.approx(decayed[name]) for name in rates if name.startswith("backbone."))
+    groups = parameter_groups(model, 0.05, layer_decay=0.5, backbone_lr_factor=0.1)
+    assert sorted(id(p) for group in groups for p in group["params"]) == sorted(map(id, model.parameters()))
+
+
+def test_a_factor_scales_the_schedule_from_its_first_rate_to_its_last() -> None:
+    recipe = Recipe(
+        optimizer=OptimizerOptions(base_lr=1e-3, backbone_lr_factor=0.1),
+        schedule=ScheduleOptions(warmup_steps=4, warmup_lr=1e-4, min_lr=1e-5),
+        trainer=TrainerOptions(epochs=10, batch_size=256),
+    )
+    made = optimise(Detector(), recipe=recipe, total_steps=20)
+    optimizer, scheduler = made["optimizer"], made["lr_scheduler"]["scheduler"]
+    seen = []
+    for _ in range(21):
+        seen.append(sorted({group["lr"] for group in optimizer.param_groups}))
+        optimizer.step()
+        scheduler.step()
+    assert all(slow == pytest.approx(0.1 * fast) for slow, fast in seen)
+    assert [seen[step][1] for step in (0, 4, 20)] == pytest.approx([0.5e-4, 0.5e-3, 0.5e-5])
+
+
+def test_a_factor_without_a_backbone_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"backbone_lr_factor 0\.1 is for a backbone under a head of its own"):
+        parameter_groups(create_model("swinv2_nano", **SMALL), 0.05, backbone_lr_factor=0.1)
+
+
+@pytest.mark.parametrize("power", [0.9, 1.0, 2.0])
+def test_poly_is_that_of_the_segmentation_codes(power: float) -> None:
+    """(base - min) * (1 - progress) ** power + min, as mmengine's PolyLR by steps."""
+    options = ScheduleOptions(kind="poly", power=power, warmup_lr=0.0, min_lr=0.1)
+    for step in range(2, 13):
+        expected = (1.0 - 0.1) * (1 - (step - 2) / 10) ** power + 0.1
+        assert learning_rate(step, peak=1.0, options=options, warmup=2, total=12) == pytest.approx(expected)
+
+
+def test_milestones_of_a_length_in_steps_are_steps() -> None:
+    recipe = Recipe(
+        schedule=ScheduleOptions(kind="multistep", milestones=(11, 14), warmup_steps=0),
+        trainer=TrainerOptions(epochs=None, steps=20, validate_every=10, batch_size=512),
+    )
+    rates = rates_of(recipe, 20)
+    assert [rates[step] / rates[0] for step in (10, 11, 13, 14)] == pytest.approx([1.0, 0.1, 0.1, 0.01])
 
 
 def test_the_cosine_is_the_one_of_the_released_code() -> None:
@@ -138,7 +220,7 @@ def test_multi_step_falls_at_its_epochs_counted_from_the_start() -> None:
     assert rates == pytest.approx(expected)
 
 
-def rates_of(recipe: ClassifyRecipe, steps: int) -> list[float]:
+def rates_of(recipe: Recipe, steps: int) -> list[float]:
     """The learning rate of every step."""
     made = optimise(create_model("swinv2_nano", **SMALL), recipe=recipe, total_steps=steps)
     optimizer, scheduler = made["optimizer"], made["lr_scheduler"]["scheduler"]
@@ -153,7 +235,7 @@ def rates_of(recipe: ClassifyRecipe, steps: int) -> list[float]:
 
 @pytest.mark.parametrize("warmup", [{"warmup_epochs": 2.5}, {"warmup_steps": 10}])
 def test_rates_scale_with_the_batch_and_the_warm_up_with_the_epochs(warmup: dict) -> None:
-    recipe = ClassifyRecipe(
+    recipe = Recipe(
         optimizer=OptimizerOptions(base_lr=1e-3),
         schedule=ScheduleOptions(**warmup, warmup_lr=1e-4, min_lr=1e-5),
         trainer=TrainerOptions(epochs=10, batch_size=128),
@@ -165,6 +247,6 @@ def test_rates_scale_with_the_batch_and_the_warm_up_with_the_epochs(warmup: dict
 
 
 def test_a_warm_up_of_all_steps_is_refused() -> None:
-    recipe = ClassifyRecipe(schedule=ScheduleOptions(warmup_steps=40), trainer=TrainerOptions(epochs=10))
+    recipe = Recipe(schedule=ScheduleOptions(warmup_steps=40), trainer=TrainerOptions(epochs=10))
     with pytest.raises(ValueError, match="warmup_steps 40 takes all of the 40 steps"):
         optimise(create_model("swinv2_nano", **SMALL), recipe=recipe, total_steps=40)

@@ -4,14 +4,14 @@ import pytest
 import torch
 from PIL import Image
 
-from swinv2.train.folder import COLUMNS
+from swinv2.train.classify import SCORES
 from swinv2.train.plots import NAMED_CLASSES, confusion, curves, save
 
 
 def test_curves_name_their_axes_and_leave_out_what_is_missing() -> None:
-    row = dict.fromkeys(COLUMNS, 0.5)
+    row = dict.fromkeys(SCORES.columns, 0.5)
     rows = [{**row, "epoch": 1, "train_loss": None}, {**row, "epoch": 2}]
-    loss, accuracy = curves(rows).axes
+    loss, accuracy = curves(rows, SCORES.panels).axes
     assert [axes.get_xlabel() for axes in (loss, accuracy)] == ["epoch", "epoch"]
     assert (loss.get_ylabel(), accuracy.get_ylabel()) == ("cross entropy", "validation accuracy, %")
     training, validation = (line.get_xydata().tolist() for line in loss.lines)
@@ -21,7 +21,7 @@ def test_curves_name_their_axes_and_leave_out_what_is_missing() -> None:
 
 
 def test_curves_can_be_drawn_before_the_first_epoch() -> None:
-    assert all(len(line.get_xydata()) == 0 for axes in curves([]).axes for line in axes.lines)
+    assert all(len(line.get_xydata()) == 0 for axes in curves([], SCORES.panels).axes for line in axes.lines)
 
 
 def test_confusion_shows_shares_names_and_numbers() -> None:

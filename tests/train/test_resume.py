@@ -13,12 +13,12 @@ from swinv2.checkpoint import load
 from swinv2.tasks.classify import ClassificationTask
 from swinv2.tasks.metrics import ClassificationMetrics
 from swinv2.train.folder import RunFolder
-from swinv2.train.options import ClassifyRecipe
+from swinv2.train.options import Recipe
 from swinv2.train.recipe import load_recipe
 from swinv2.train.resume import collect_generators, restore_generators
 from swinv2.train.run import train
 
-Tiny = Callable[..., ClassifyRecipe]
+Tiny = Callable[..., Recipe]
 EVERYTHING = {"best.safetensors", "checkpoints/", "config.yaml", "confusion.png", "curves.png", "metrics.csv"}
 
 

@@ -12,20 +12,22 @@ import torch
 from safetensors.torch import load_file
 
 from swinv2.checkpoint import load
-from swinv2.data.loading import Samples, make_loader
+from swinv2.data.labelled import labelled_images
+from swinv2.data.loading import make_loader
 from swinv2.data.sources import open_split
 from swinv2.data.transforms import eval_transform
 from swinv2.tasks.base import Diverged
 from swinv2.tasks.classify import ClassificationTask
 from swinv2.tasks.inference import infer
 from swinv2.tasks.metrics import ClassificationMetrics
+from swinv2.train.classify import CONFUSION
 from swinv2.train.folder import RunFolder
-from swinv2.train.options import ClassifyRecipe
+from swinv2.train.options import Recipe
 from swinv2.train.recipe import load_recipe
 from swinv2.train.resume import WholeCheckpoints
 from swinv2.train.run import train
 
-Tiny = Callable[..., ClassifyRecipe]
+Tiny = Callable[..., Recipe]
 
 
 class Terminal(io.StringIO):
@@ -47,7 +49,7 @@ def validate(folder: RunFolder) -> dict[str, float]:
     """Metrics of best.safetensors, from that file and the recipe's data alone."""
     model = load(folder.best, dtype="keep")
     source = open_split(load_recipe(folder.config).data, "val")
-    loader = make_loader(Samples(source, eval_transform(model.info.preprocessing)), batch_size=3, shuffle=False)
+    loader = make_loader(labelled_images(source, eval_transform(model.info.preprocessing)), batch_size=3, shuffle=False)
     metrics = ClassificationMetrics(len(model.info.classes))
     for batch, logits in infer(model, loader, torch.device("cpu")):
         metrics.update(logits, batch.labels)
@@ -374,4 +376,4 @@ def test_more_classes_than_a_matrix_can_show(tiny: Tiny, tmp_path: Path, monkeyp
     monkeypatch.setattr("swinv2.tasks.metrics.MOST_CLASSES_OF_MATRIX", 1)
     folder = train(tiny(trainer={"epochs": 1}), tmp_path / "run", say=quiet)
     assert folder.best.exists()
-    assert not folder.confusion_picture.exists()
+    assert not (folder.path / CONFUSION).exists()

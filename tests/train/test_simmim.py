@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 
 from swinv2.checkpoint import load, save
 from swinv2.checkpoint.pretraining import load_simmim
-from swinv2.data.loading import Samples, make_loader
+from swinv2.data.labelled import labelled_images
+from swinv2.data.loading import make_loader
 from swinv2.data.options import AugmentOptions, DataOptions
 from swinv2.data.sources import open_split
 from swinv2.data.transforms import eval_transform, train_transform
@@ -24,12 +25,12 @@ from swinv2.model.simmim import masked_loss
 from swinv2.preprocessing import Preprocessing
 from swinv2.tasks.simmim import SimMIMTask
 from swinv2.train.optim import optimise
-from swinv2.train.options import ClassifyRecipe, SimMIMOptions
+from swinv2.train.options import Recipe, SimMIMOptions
 from swinv2.train.recipe import dump_recipe, load_recipe
 from swinv2.train.run import train
-from swinv2.train.simmim import draw_reconstructions, initial, masking, pixels, task
+from swinv2.train.simmim import RECONSTRUCTIONS, draw_reconstructions, initial, masking, pixels, task
 
-Make = Callable[..., ClassifyRecipe]
+Make = Callable[..., Recipe]
 
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "simmim_nano.yaml"
@@ -55,7 +56,7 @@ def flat(tmp_path: Path) -> Path:
 def pretraining(tiny: Make, flat: Path) -> Make:
     """The tiny recipe as a pre-training: images of 24 pixels, a window of 12 tokens."""
 
-    def make(**groups: dict[str, Any]) -> ClassifyRecipe:
+    def make(**groups: dict[str, Any]) -> Recipe:
         recipe = replace(
             tiny(model={"image_size": 24, "window_size": 12}, optimizer={"base_lr": 0.1}, trainer={"ema_decay": None}),
             task="simmim",
@@ -85,7 +86,7 @@ def test_a_run_on_a_flat_folder_leaves_everything(pretraining: Make, tmp_path: P
     assert lines[0] == "16 + 4 images, on cpu"
     assert "top-1" not in "".join(lines)
     assert folder.rows[2]["train_loss"] < folder.rows[0]["train_loss"]
-    with Image.open(folder.reconstructions_picture) as picture:
+    with Image.open(folder.path / RECONSTRUCTIONS) as picture:
         assert picture.width >= 500
 
 
@@ -98,7 +99,9 @@ def test_the_best_weights_are_those_with_the_lowest_loss(
     folder = train(recipe, tmp_path / "run", say=quiet)
     model = load_simmim(folder.best)
     source = open_split(recipe.data, "val", labelled=False)
-    (batch,) = make_loader(Samples(source, eval_transform(model.info.preprocessing)), batch_size=9, shuffle=False)
+    (batch,) = make_loader(
+        labelled_images(source, eval_transform(model.info.preprocessing)), batch_size=9, shuffle=False
+    )
     mask = SimMIMTask(model, masking(recipe), optimise=lambda _: None).masks(batch.images, batch.indices.tolist())
     with torch.no_grad():
         loss = masked_loss(model(batch.images, mask), batch.images, mask, 11).item()
@@ -170,7 +173,7 @@ def test_unreadable_images_are_passed_over(pretraining: Make, flat: Path, tmp_pa
         (flat / f"{number}.png").write_bytes(b"")
     folder = train(pretraining(trainer={"epochs": 1}), tmp_path / "run", say=quiet)
     assert len(folder.skipped.read_text().splitlines()) == 5
-    assert folder.reconstructions_picture.exists()
+    assert (folder.path / RECONSTRUCTIONS).exists()
 
 
 @pytest.mark.parametrize(
@@ -207,9 +210,9 @@ def test_weights_of_videos_are_refused(pretraining: Make, tmp_path: Path) -> Non
 
 def test_options_that_the_task_would_not_heed_are_refused() -> None:
     with pytest.raises(ValueError, match=r"augment\.mixup 0\.8 mixes or smooths labels"):
-        ClassifyRecipe(task="simmim")
+        Recipe(task="simmim")
     with pytest.raises(ValueError, match="the simmim options are of task simmim"):
-        ClassifyRecipe(simmim=SimMIMOptions(mask_ratio=0.5))
+        Recipe(simmim=SimMIMOptions(mask_ratio=0.5))
 
 
 def test_the_recipe_survives_its_file(pretraining: Make, tmp_path: Path) -> None:

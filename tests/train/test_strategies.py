@@ -23,12 +23,12 @@ from safetensors.torch import load_file
 from swinv2.checkpoint import load
 from swinv2.train.consolidate import consolidate
 from swinv2.train.folder import RunFolder
-from swinv2.train.options import ClassifyRecipe, TrainerOptions
+from swinv2.train.options import Recipe, TrainerOptions
 from swinv2.train.recipe import dump_recipe
 from swinv2.train.run import train
 from swinv2.train.strategies import make_strategy, processes
 
-Tiny = Callable[..., ClassifyRecipe]
+Tiny = Callable[..., Recipe]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
@@ -37,7 +37,7 @@ def quiet(line: str) -> None:
 
 
 @pytest.fixture
-def steady(tiny: Tiny, photos: Path) -> Callable[..., ClassifyRecipe]:
+def steady(tiny: Tiny, photos: Path) -> Callable[..., Recipe]:
     """The tiny recipe without anything that differs from process to process: no drop path, no mixing.
 
     Three more dogs make it 9 images to validate, which two processes cannot share evenly; it trains on 34.
@@ -45,7 +45,7 @@ def steady(tiny: Tiny, photos: Path) -> Callable[..., ClassifyRecipe]:
     for number in (20, 21, 22):
         copy(photos / "dog" / "3.png", photos / "dog" / f"{number}.png")
 
-    def make(**trainer: object) -> ClassifyRecipe:
+    def make(**trainer: object) -> Recipe:
         recipe = tiny(
             augment={"mixup": 0.0, "cutmix": 0.0},
             optimizer={"base_lr": 0.064},
@@ -57,7 +57,7 @@ def steady(tiny: Tiny, photos: Path) -> Callable[..., ClassifyRecipe]:
     return make
 
 
-def launch(recipe: ClassifyRecipe, out: Path, *options: str, ranks: int = 2) -> subprocess.Popen[str]:
+def launch(recipe: Recipe, out: Path, *options: str, ranks: int = 2) -> subprocess.Popen[str]:
     """Start `swinv2 train` in several processes by torchrun."""
     file = out.with_suffix(".yaml")
     file.write_text(dump_recipe(recipe))
@@ -69,7 +69,7 @@ def launch(recipe: ClassifyRecipe, out: Path, *options: str, ranks: int = 2) -> 
     )  # fmt: skip
 
 
-def run(recipe: ClassifyRecipe, out: Path, *options: str, ranks: int = 2) -> RunFolder:
+def run(recipe: Recipe, out: Path, *options: str, ranks: int = 2) -> RunFolder:
     process = launch(recipe, out, *options, ranks=ranks)
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output
@@ -92,7 +92,7 @@ def furthest(ours: RunFolder, theirs: RunFolder) -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize(("strategy", "accumulate"), [("ddp", 1), ("ddp", 2), ("zero1", 1), ("fsdp", 1), ("fsdp", 2)])
 def test_two_processes_leave_the_weights_of_one(
-    steady: Callable[..., ClassifyRecipe], tmp_path: Path, strategy: str, accumulate: int
+    steady: Callable[..., Recipe], tmp_path: Path, strategy: str, accumulate: int
 ) -> None:
     """With the same global batch; and they validate each image once."""
     one = train(steady(accumulate=accumulate), tmp_path / "one", say=quiet)
@@ -106,9 +106,7 @@ def test_two_processes_leave_the_weights_of_one(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "zero1", "fsdp"])
-def test_two_processes_resume_where_they_were(
-    steady: Callable[..., ClassifyRecipe], tmp_path: Path, strategy: str
-) -> None:
+def test_two_processes_resume_where_they_were(steady: Callable[..., Recipe], tmp_path: Path, strategy: str) -> None:
     """One epoch and then another leave what two epochs do."""
     recipe = steady(strategy=strategy)
     constant = replace(recipe, schedule=replace(recipe.schedule, kind="constant"))
@@ -122,7 +120,7 @@ def test_two_processes_resume_where_they_were(
 
 @pytest.mark.slow
 def test_unreadable_files_of_all_processes_are_listed_and_the_rest_told_once(
-    steady: Callable[..., ClassifyRecipe], photos: Path, tmp_path: Path
+    steady: Callable[..., Recipe], photos: Path, tmp_path: Path
 ) -> None:
     broken = [photos / "cat" / f"broken{number}.png" for number in range(8)]  # 40 to train on: no step is left out
     for path in broken:
@@ -138,7 +136,7 @@ def test_unreadable_files_of_all_processes_are_listed_and_the_rest_told_once(
 
 
 @pytest.mark.slow
-def test_another_number_of_processes_goes_on(steady: Callable[..., ClassifyRecipe], tmp_path: Path) -> None:
+def test_another_number_of_processes_goes_on(steady: Callable[..., Recipe], tmp_path: Path) -> None:
     """Both halves of the run see the images that one process would."""
     recipe = steady(save_every=2)
     constant = replace(recipe, schedule=replace(recipe.schedule, kind="constant"))
@@ -151,7 +149,7 @@ def test_another_number_of_processes_goes_on(steady: Callable[..., ClassifyRecip
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_a_killed_process_ends_the_others_with_a_clear_message(
-    steady: Callable[..., ClassifyRecipe], tmp_path: Path, strategy: str
+    steady: Callable[..., Recipe], tmp_path: Path, strategy: str
 ) -> None:
     out = tmp_path / "run"
     process = launch(steady(strategy=strategy, epochs=1000), out)
@@ -203,9 +201,7 @@ run.train(load_recipe(Path(sys.argv[1])), Path(sys.argv[2]), say=lambda line: No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "zero1", "fsdp"])
-def test_bytes_of_the_optimiser_in_each_process(
-    steady: Callable[..., ClassifyRecipe], tmp_path: Path, strategy: str
-) -> None:
+def test_bytes_of_the_optimiser_in_each_process(steady: Callable[..., Recipe], tmp_path: Path, strategy: str) -> None:
     """Two moments of fp32 a weight, and a step count a parameter: whole in each process, divided, or halved."""
     (tmp_path / "bytes.py").write_text(BYTES)
     recipe, out = tmp_path / "recipe.yaml", tmp_path / "run"
@@ -230,7 +226,7 @@ def test_bytes_of_the_optimiser_in_each_process(
 
 
 @pytest.mark.slow
-def test_one_process_cannot_go_on_from_parts(steady: Callable[..., ClassifyRecipe], tmp_path: Path) -> None:
+def test_one_process_cannot_go_on_from_parts(steady: Callable[..., Recipe], tmp_path: Path) -> None:
     folder = run(steady(strategy="fsdp", epochs=1), tmp_path / "run")
     with pytest.raises(ValueError, match=r"last\.ckpt is in parts .*consolidate"):
         train(steady(strategy="fsdp"), folder.path, resume=True, say=quiet)

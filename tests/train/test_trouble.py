@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,11 @@ from safetensors.torch import load_file
 from swinv2.tasks.base import Diverged
 from swinv2.tasks.classify import ClassificationTask
 from swinv2.train.folder import RunFolder
-from swinv2.train.options import ClassifyRecipe
+from swinv2.train.options import Recipe
 from swinv2.train.recipe import load_recipe
 from swinv2.train.run import train
 
-Tiny = Callable[..., ClassifyRecipe]
+Tiny = Callable[..., Recipe]
 
 
 def quiet(line: str) -> None:
@@ -43,7 +44,8 @@ def locked(tmp_path: Path) -> Iterator[Path]:
     """A folder that everyone may read and nobody may write."""
     folder = tmp_path / "locked"
     folder.mkdir()
-    for path in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+    ours = [tmp_path, *tmp_path.parents]
+    for path in ours[: ours.index(Path(tempfile.gettempdir()))]:
         path.chmod(0o755)
     folder.chmod(0o555)
     yield folder

@@ -21,9 +21,9 @@ from swinv2.checkpoint.settle import merged_info, stored_config, wanted_config
 from swinv2.checkpoint.transfer import transfer
 from swinv2.config import SwinConfig
 from swinv2.info import ModelInfo
-from swinv2.model import SimMIM, SwinTransformer
+from swinv2.model import Native, SwinTransformer
 from swinv2.preprocessing import Preprocessing
-from swinv2.storage import Stored, check_tensors
+from swinv2.storage import ENCODERS, Stored, check_tensors, encoder_kind
 
 Dtype = torch.dtype | Literal["keep"]
 PRETRAINING = ("mask_token", "decoder.weight", "decoder.bias")
@@ -94,7 +94,7 @@ def read_stored(
     stored = _settled(read(source, key=key), overrides)
     wanted = wanted_config(stored.config, overrides)
     tensors = transfer(stored.tensors, stored.config, wanted, indices)
-    return Stored(wanted, tensors, _info(stored, wanted, indices))
+    return Stored(wanted, tensors, _info(stored, wanted, indices), stored.kind)
 
 
 def _settled(raw: Raw, overrides: Mapping[str, Any]) -> Stored:
@@ -104,12 +104,13 @@ def _settled(raw: Raw, overrides: Mapping[str, Any]) -> Stored:
         trained = overrides.get("trained_window_size")
         if trained is not None and config.position_bias != "table":
             config = replace(config, trained_window_size=trained)
-        return _checked(raw.name, Stored(config, raw.state, info))
+        return _checked(raw.name, Stored(config, raw.state, info, encoder_kind(raw.state)))
     found = recognise(raw.state)
     hints = fitting(raw.hints, found.fields)
     config = stored_config(found, hints, overrides)
     tensors = to_native(found.state, found.layout, config)
-    return _checked(raw.name, Stored(config, tensors, merged_info(found.layout.format, hints, config)))
+    info = merged_info(found.layout.format, hints, config)
+    return _checked(raw.name, Stored(config, tensors, info, encoder_kind(tensors)))
 
 
 def _checked(name: str, stored: Stored) -> Stored:
@@ -141,7 +142,7 @@ def _info(stored: Stored, wanted: SwinConfig, indices: Sequence[int] | None) -> 
 
 
 def save(
-    model: SwinTransformer | SimMIM,
+    model: Native,
     path: str | os.PathLike[str],
     *,
     to: str = "swinv2",
@@ -153,7 +154,7 @@ def save(
 
     Args:
         model: what to save; its trained windows, and what ``model.info`` says, are kept wherever the format can; a
-            SimMIM's mask token and decoder too.
+            SimMIM's mask token and decoder too. A model with a head of its own is written as swinv2 alone.
         path: a file; for transformers also a folder. An existing file is replaced whole.
         to: swinv2 (safetensors that rebuild everything), microsoft, timm, transformers, torchvision or mmpretrain.
         classes: names of the head's outputs, in order, instead of the model's own.
@@ -165,7 +166,7 @@ def save(
         OSError: the file cannot be written.
     """
     model = getattr(model, "_orig_mod", model)
-    if not isinstance(model, SwinTransformer | SimMIM):
+    if not isinstance(model, Native):
         raise ValueError(f"save takes a SwinTransformer, not a {type(model).__name__}: save the model it was made of.")
     info = model.info
     info = ModelInfo(
@@ -174,7 +175,8 @@ def save(
         source=info.source,
         extra=info.extra if extra is None else extra,
     )
-    writing.write(_checked("the model", Stored(model.config, _state_dict(model), info)), path, to)
+    stored = Stored(model.config, _state_dict(model), info, model.kind, model.head_config)
+    writing.write(_checked("the model", stored) if model.kind in ENCODERS else stored, path, to)
 
 
 def convert(

@@ -22,7 +22,7 @@ from swinv2.checkpoint.hints import Hints, from_timm, from_transformers, from_ya
 from swinv2.config import SwinConfig
 from swinv2.download import WEIGHTS
 from swinv2.info import ModelInfo
-from swinv2.storage import FORMAT, parse_metadata, read_safetensors, some
+from swinv2.storage import FORMAT, check_encoder, parse_kind, parse_metadata, read_safetensors, some
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
 OUR_KEY = "swinv2"
@@ -174,6 +174,7 @@ def _read_file(path: Path, key: str | None) -> Raw:
             raise ValueError(f"{str(path)!r} holds one set of weights only: leave the key {key!r} out.")
         tensors, said = read_safetensors(path)
         if said.get("format") == FORMAT:
+            check_encoder(repr(str(path)), parse_kind(str(path), said)[0])
             return Raw(tensors, native=parse_metadata(str(path), said), name=str(path))
         if OUR_KEY in said:
             with _understood(path):
@@ -247,5 +248,6 @@ def _sets(content: Mapping[Any, Any], where: str = "") -> Iterator[tuple[str, di
 def _configuration(content: Mapping[Any, Any]) -> tuple[Hints, ...]:
     config, ours = content.get("config"), content.get("model")
     if isinstance(ours, Mapping) and ours.get("format") == FORMAT:  # a checkpoint of our own training
+        check_encoder("the checkpoint", parse_kind("the checkpoint", ours)[0])
         return (of_config(*parse_metadata("the checkpoint", ours)),)
     return (from_yacs(config),) if isinstance(config, Mapping) and "MODEL" in config else ()

@@ -18,7 +18,7 @@ from swinv2.checkpoint.mapping import to_foreign
 from swinv2.checkpoint.reading import OUR_KEY
 from swinv2.config import SwinConfig, did_you_mean
 from swinv2.files import written_aside
-from swinv2.storage import Stored, metadata, some, write_safetensors
+from swinv2.storage import ENCODERS, Stored, metadata, some, write_safetensors
 from swinv2.storage import write as write_own
 
 WRAPPERS = {"microsoft": "model", "mmpretrain": "state_dict"}
@@ -41,7 +41,7 @@ def write(stored: Stored, path: str | os.PathLike[str], to: str) -> dict[str, Te
             raise ValueError(f"{str(path)!r} should end in .safetensors: our own format is no other.")
         write_own(path, stored)
     elif path.suffix == ".safetensors":
-        said = metadata(stored.config, stored.info)
+        said = metadata(stored.config, stored.info, stored.kind)
         write_safetensors(path, tensors, {"format": "pt", OUR_KEY: json.dumps(said)})
     elif path.suffix in (".pth", ".pt", ".bin"):
         _warn_of_lost_windows(stored, to)
@@ -77,7 +77,9 @@ def state_dict(stored: Stored, to: str) -> dict[str, Tensor]:
     """
     if to not in FORMATS:
         raise ValueError(f"There is no format {to!r}{did_you_mean(to, FORMATS)}: use one of {', '.join(FORMATS)}.")
-    if stored.config.num_classes and "head.weight" not in stored.tensors:
+    if stored.kind not in ENCODERS and to != OWN.format:
+        raise ValueError(f"The {to} format has no {stored.kind}: use 'swinv2'.")
+    if stored.kind in ENCODERS and stored.config.num_classes and "head.weight" not in stored.tensors:
         raise ValueError("num_classes asks for a fresh head, which has no weights to write: pass num_classes=0.")
     if to == OWN.format:
         return dict(stored.tensors)
@@ -130,7 +132,7 @@ def _write_folder(stored: Stored, tensors: Mapping[str, Tensor], folder: Path) -
         if (folder / name).exists():
             raise ValueError(f"{str(folder)!r} holds {name} of another model: choose another folder.")
     folder.mkdir(parents=True, exist_ok=True)
-    said = {"format": "pt", OUR_KEY: json.dumps(metadata(stored.config, stored.info))}
+    said = {"format": "pt", OUR_KEY: json.dumps(metadata(stored.config, stored.info, stored.kind))}
     write_safetensors(folder / "model.safetensors", tensors, said)
     _write_json(folder / "config.json", config)
     preprocessing = stored.info.preprocessing

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from swinv2 import __version__
 
 VERBS = {
-    "train": "train a classifier from a recipe",
+    "train": "train a model from a recipe",
     "evaluate": "measure a weights file on labelled images",
     "predict": "name what is on images",
     "convert": "bring weights into another format, window or resolution",
@@ -21,8 +21,8 @@ VERBS = {
     "benchmark": "measure a model's speed and memory on this machine",
     "models": "list the models by name",
 }
-EXTRAS = {"export": "export"}
-"""Extra that a verb needs, where it is not train."""
+EXTRAS = {"av": "video", "faster_coco_eval": "detect", "export": "export"}
+"""Extra that brings a package, or all that a verb needs, where it is not train."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("swinv2"):
             raise
-        extra = EXTRAS.get(chosen.verb, "train")
+        extra = EXTRAS.get(error.name.partition(".")[0]) or EXTRAS.get(chosen.verb, "train")
         return _fail(f"error: {error.name} is missing: install it with pip install 'swinv2[{extra}]'.", 2)
     except KeyboardInterrupt as stop:
         return _fail(str(stop) or "stopped by Ctrl-C", 130)

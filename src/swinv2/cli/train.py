@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from swinv2.train.options import ClassifyRecipe
+from swinv2.train.options import Recipe
 from swinv2.train.recipe import CHANGEABLE_ON_RESUME, as_recipe, changes, load_recipe, parse, recipe_parser
 
 if TYPE_CHECKING:
@@ -26,22 +26,24 @@ def main(arguments: Sequence[str]) -> None:
     options, recipe, out = _read(arguments)
     from lightning.fabric.utilities.rank_zero import rank_zero_only
 
+    from swinv2.train.job import job_of
     from swinv2.train.run import train
 
     folder = train(recipe, out, resume=options.resume is not None)
-    rank_zero_only(_summarise)(folder, recipe)
+    rank_zero_only(_summarise)(folder, recipe, job_of(recipe.task).remarks(folder))
 
 
-def _read(arguments: Sequence[str]) -> tuple[Namespace, ClassifyRecipe, Path]:
+def _read(arguments: Sequence[str]) -> tuple[Namespace, Recipe, Path]:
     parser = recipe_parser(
-        prog="swinv2 train", description="Train a classifier, or pre-train a model by SimMIM, and leave a run folder."
+        prog="swinv2 train",
+        description="Train as a recipe says: classify, detect, segment or pre-train by SimMIM, and leave a run folder.",
     )
     parser.add_argument("recipe", type=Path | None, nargs="?", help="YAML file; options given here override it")
     parser.add_argument("--out", type=Path | None, metavar="RUN", help="new run folder (default: runs/NAME)")
     parser.add_argument("--resume", type=Path | None, metavar="RUN", help="run folder whose training goes on")
     parser.add_argument("--weights", type=str | None, metavar="FILE|ID", help="the same as --model.weights")
     parser.add_argument("--strict", action="store_true", help="the same as --data.strict true")
-    options = parse(parser, arguments)
+    options = parse(parser, arguments, instantiate=False)
     if options.resume is None:
         if options.recipe is None:
             example = "finetune_folder" if options.weights else "folder_nano"
@@ -60,7 +62,7 @@ def _read(arguments: Sequence[str]) -> tuple[Namespace, ClassifyRecipe, Path]:
     return options, recipe, options.resume
 
 
-def _recipe(options: Namespace) -> ClassifyRecipe:
+def _recipe(options: Namespace) -> Recipe:
     recipe = as_recipe(options)
     if options.weights:
         recipe = replace(recipe, model=replace(recipe.model, weights=options.weights))
@@ -77,20 +79,16 @@ def _free_folder(name: str) -> Path:
     return chosen
 
 
-def _summarise(folder: RunFolder, recipe: ClassifyRecipe) -> None:
-    last = folder.rows[-1]["epoch"]
-    if last != recipe.trainer.epochs:
-        print(f"stopped after epoch {last} of {recipe.trainer.epochs}: trainer.max_minutes is over")
+def _summarise(folder: RunFolder, recipe: Recipe, remarks: Sequence[str]) -> None:
+    length, scores, last = recipe.trainer, folder.scores, folder.rows[-1]
+    if last[length.unit] != length.total:
+        after = f"{length.unit} {last[length.unit]} of {length.total}"
+        print(f"stopped after {after}: trainer.max_minutes is over")
     if folder.skipped.exists():
         print(f"skipped {len(folder.read_skipped())} files: see {folder.skipped}")
-    best = max(folder.rows, key=lambda row: (row["val_top1"] or 0, -(row["val_loss"] or 0)))
+    best = max(folder.rows, key=scores.rank_row)
     print(f"wrote {folder.path}: {', '.join(folder.contents())}")
-    if recipe.task == "classify" and not folder.confusion_picture.exists():
-        print("no confusion.png: there are too many classes to see it")
-    print(f"{_score(folder.rows[-1])} after the last epoch")
-    print(f"{_score(best)} after epoch {best['epoch']}, the best: {folder.best}")
-
-
-def _score(row: Mapping[str, float | None]) -> str:
-    top1, loss = row["val_top1"], row["val_loss"]
-    return f"loss {loss:.4f}" if top1 is None and loss is not None else f"top-1 {top1 or 0:.2%}"
+    for remark in remarks:
+        print(remark)
+    print(f"{scores.show(last)} after the last {length.unit}")
+    print(f"{scores.show(best)} after {length.unit} {best[length.unit]}, the best: {folder.best}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import BinaryIO
 
 import numpy as np
@@ -45,18 +47,25 @@ def read_image(source: Readable, channels: int = 3, name: str | None = None) -> 
     if channels not in MODES:
         raise ValueError(f"images cannot have {channels} channels: use 1 (gray), 3 (RGB) or 4 (RGBA).")
     name = name or _name(source)
-    try:
+    with naming(name):
         image = _decode(source)
         shown = _show(image, channels)
+    if channels == 4 and not image.has_transparency_data:
+        raise ValueError(f"{name} has no transparency for a 4th channel: use a model of 1 or 3 channels.")
+    return shown
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Turn what decoding raises into `UnreadableImage` of this name; trouble of the machine stays what it is."""
+    try:
+        yield
     except Exception as error:  # Pillow's decoders raise nearly every type on a damaged file
         if isinstance(error, OSError) and error.errno and error.errno not in OF_THE_FILE:
             raise OSError(error.errno, os.strerror(error.errno), name) from error
         if isinstance(error, MemoryError):
             raise
         raise UnreadableImage(f"{name}: {_reason(error)}; {_remedy(name, 'repair or remove it')}.") from error
-    if channels == 4 and not image.has_transparency_data:
-        raise ValueError(f"{name} has no transparency for a 4th channel: use a model of 1 or 3 channels.")
-    return shown
 
 
 def is_image_name(path: str) -> bool:

@@ -1,15 +1,18 @@
-"""Batches of transformed images, the same for any number of worker processes, resumable within an epoch."""
+"""Batches of samples, the same for any number of worker processes, resumable within an epoch.
+
+A task brings a source, whose rows are read, a transform, which makes samples of what they hold, and a collate, which
+makes batches of samples; `swinv2.data.labelled` has those of labelled images.
+"""
 
 from __future__ import annotations
 
 import copy
 import hashlib
 import time
-from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property, partial
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -18,8 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from swinv2.data.image import UnreadableImage
 from swinv2.data.options import Order
 from swinv2.data.order import Plan
-from swinv2.data.sources import ImageSource
-from swinv2.data.transforms import Transform
+from swinv2.data.sources.base import Source
 
 
 class SampleKey(NamedTuple):
@@ -30,59 +32,69 @@ class SampleKey(NamedTuple):
     row: int
 
 
-class Sample(NamedTuple):
-    """One image [C, H, W], its label, its row in the source, and the seconds that reading and transforming it took."""
+class AnyBatch(Protocol):
+    """What the batches of all tasks have in common; as NamedTuples they are moved to a device as they are."""
 
-    image: Tensor
-    label: int
-    row: int
-    seconds: float = 0.0
+    @property
+    def indices(self) -> Tensor:
+        """Rows of the samples in the source, [B]."""
+
+    @property
+    def skipped(self) -> Sequence[str]:
+        """NAME: reason for each sample that could not be read."""
+
+    @property
+    def seconds(self) -> float:
+        """That its samples took in the process that made them."""
+
+    @property
+    def epoch(self) -> int:
+        """The pass over the data that it is of."""
 
 
-class Batch(NamedTuple):
-    """Images that could be read, and "NAME: reason" for each that could not; size 0 where none could."""
-
-    images: Tensor  # [B, C, H, W]; [0] in a batch of size 0
-    labels: Tensor  # [B]
-    indices: Tensor  # [B], rows in the source
-    skipped: tuple[str, ...]
-    seconds: float = 0.0  # that its images took in the process that read them
-
-
+PROBLEMS = (ValueError, OSError, MemoryError)
 Problem = ValueError | OSError | MemoryError
-"""What reading an image may raise; only `UnreadableImage` is passed over."""
+"""What reading a row may raise; only `UnreadableImage` is passed over."""
 
 
-class Samples(Dataset["Sample | Problem"]):
-    """A source's images, transformed.
+class Samples(Dataset[Any]):
+    """A source's rows, read and transformed.
 
-    A worker process would bury an error in a traceback, so an image's error is the item; `Loader` raises or skips it.
+    A worker process would bury an error in a traceback, so the error of a row is the item; `Loader` raises or skips it.
 
     Args:
-        source: The images.
-        transform: From a Pillow image to [C, H, W]; its only randomness is torch's.
-        channels: Channels that the transform expects: 1, 3 or 4.
-        strict: Let an unreadable image stop the loader, rather than be skipped.
+        source: The rows.
+        read: What a row holds; raises `UnreadableImage` with "NAME: reason" where that cannot be read.
+        transform: From that to a sample. Its only randomness, and that of `read`, is torch's.
+        collate: From a list of samples, which may be empty, and the fields of `AnyBatch` by name, to a batch.
+        strict: Let an unreadable row stop the loader, rather than be skipped.
     """
 
-    def __init__(self, source: ImageSource, transform: Transform, channels: int = 3, strict: bool = False) -> None:
+    def __init__(
+        self,
+        source: Source,
+        *,
+        read: Callable[[int], Any],
+        transform: Callable[[Any], Any],
+        collate: Callable[..., AnyBatch],
+        strict: bool = False,
+    ) -> None:
         self.source = source
+        self.read = read
         self.transform = transform
-        self.channels = channels
+        self.collate = collate
         self.strict = strict
 
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, key: SampleKey) -> Sample | Problem:
-        started = time.perf_counter()
-        try:
-            image = self.source.image(key.row, self.channels)
-        except (ValueError, OSError, MemoryError) as error:
-            return error
+    def __getitem__(self, key: SampleKey) -> Any | Problem:
         with seeded(key):
-            image_tensor = self.transform(image)
-        return Sample(image_tensor, self.source.labels[key.row], key.row, time.perf_counter() - started)
+            try:
+                held = self.read(key.row)
+            except PROBLEMS as error:
+                return error
+            return self.transform(held)
 
 
 @contextmanager
@@ -97,24 +109,8 @@ def seeded(key: SampleKey) -> Iterator[None]:
         torch.set_rng_state(state)
 
 
-def collate(items: Sequence[Sample | Problem], strict: bool = False) -> Batch | Problem:
-    """A batch without the unreadable images, or the first error that must stop the loader."""
-    errors = [item for item in items if not isinstance(item, Sample)]
-    fatal = [error for error in errors if strict or not isinstance(error, UnreadableImage)]
-    if fatal:
-        return fatal[0]
-    samples = [item for item in items if isinstance(item, Sample)]
-    return Batch(
-        images=torch.stack([sample.image for sample in samples]) if samples else torch.empty(0),
-        labels=torch.tensor([sample.label for sample in samples], dtype=torch.long),
-        indices=torch.tensor([sample.row for sample in samples], dtype=torch.long),
-        skipped=tuple(map(str, errors)),
-        seconds=sum(sample.seconds for sample in samples),
-    )
-
-
-class Groups(Dataset[list[Any]]):
-    """Samples by the list; a list may be empty, for a process that a small last batch leaves nothing."""
+class Groups(Dataset[Any]):
+    """Batches by the list of their keys, which is empty for a process that a small last batch leaves nothing."""
 
     def __init__(self, samples: Samples) -> None:
         self.samples = samples
@@ -122,38 +118,62 @@ class Groups(Dataset[list[Any]]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, keys: list[SampleKey]) -> list[Sample | Problem]:
-        return [self.samples[key] for key in keys]
+    def __getitem__(self, keys: Sequence[SampleKey]) -> AnyBatch | Problem:
+        """The batch without what is unreadable, or the first error that must stop the loader."""
+        started = time.perf_counter()
+        items = [self.samples[key] for key in keys]
+        seconds = time.perf_counter() - started
+        errors = [item for item in items if isinstance(item, PROBLEMS)]
+        fatal = [error for error in errors if self.samples.strict or not isinstance(error, UnreadableImage)]
+        if fatal:
+            return fatal[0]
+        read = [place for place, item in enumerate(items) if not isinstance(item, PROBLEMS)]
+        return self.samples.collate(
+            [items[place] for place in read],
+            indices=torch.tensor([keys[place].row for place in read], dtype=torch.long),
+            skipped=tuple(map(str, errors)),
+            seconds=seconds,
+            epoch=keys[0].epoch if keys else 0,
+        )
 
 
 class EpochSampler(Sampler[list[SampleKey]]):
-    """Keys of the batches of one epoch, as planned; it begins at batch `start`."""
+    """Keys of the batches of a round, as planned; it begins at batch `start`.
 
-    def __init__(self, plan: Plan) -> None:
+    A round is an epoch, or, with a length in batches, so much of the endless sequence of epochs. Lightning calls it an
+    epoch in any case.
+    """
+
+    def __init__(self, plan: Plan, length: int | None = None) -> None:
         self.plan = plan
+        self.length = length or len(plan)
         self.epoch = 0
         self.start = 0
 
     def __len__(self) -> int:
-        return len(self.plan)
+        return self.length
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration goes through."""
+        """Choose the round that the next iteration goes through."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        seed, epoch = self.plan.seed, self.epoch
-        for rows in self.plan.batches(epoch)[self.start :]:
-            yield [SampleKey(seed, epoch, row) for row in rows.tolist()]
+        place, end = self.epoch * self.length + self.start, (self.epoch + 1) * self.length
+        while place < end:
+            epoch, done = divmod(place, len(self.plan))
+            batches = self.plan.batches(epoch)[done : done + end - place]
+            for rows in batches:
+                yield [SampleKey(self.plan.seed, epoch, row) for row in rows.tolist()]
+            place += len(batches)
 
 
 class Loader(DataLoader[Any]):
-    """A DataLoader of `Batch` that raises its samples' fatal errors and resumes after the batches handed out.
+    """A DataLoader of batches that raises its samples' fatal errors and resumes after the batches handed out.
 
     Attributes:
         waited: Seconds that whoever iterates has spent waiting for batches.
-        worked: Seconds that processes have spent making the images of these batches.
-        images: How many images these were.
+        worked: Seconds that processes have spent making the samples of these batches.
+        images: How many samples these were.
     """
 
     sampler: EpochSampler
@@ -163,7 +183,7 @@ class Loader(DataLoader[Any]):
     waited = worked = 0.0
     images = 0
 
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         self.handed_out, self.resume_at = self.resume_at, 0
         self.sampler.start = self.handed_out
         batches, asked = super().__iter__(), time.perf_counter()
@@ -173,26 +193,30 @@ class Loader(DataLoader[Any]):
             self.handed_out += 1
             self.waited += time.perf_counter() - asked
             self.worked += batch.seconds
-            self.images += len(batch.labels)
+            self.images += len(batch.indices)
             yield batch
             asked = time.perf_counter()
 
     def rate(self) -> float:
-        """Images a second that the workers (or this process, without any) make where nobody keeps them waiting."""
+        """Samples a second that the workers (or this process, without any) make where nobody keeps them waiting."""
         return max(self.num_workers, 1) * self.images / self.worked if self.worked else 0.0
 
     def reset_clock(self) -> None:
         """Begin to measure anew."""
         self.waited, self.worked, self.images = 0.0, 0.0, 0
 
+    def epochs(self, rounds: int) -> float:
+        """Passes over the data in so many rounds."""
+        return rounds * len(self) / len(self.sampler.plan)
+
     @cached_property
     def data(self) -> dict[str, Any]:
-        """By which the same data are known again: how many images, and a hash of their labels."""
-        labels = array("q", self.dataset.samples.source.labels)
-        return {"images": len(labels), "labels": hashlib.blake2b(labels.tobytes(), digest_size=8).hexdigest()}
+        """By which the same data are known again: how many rows, and a hash of their labels."""
+        source = self.dataset.samples.source
+        return {"images": len(source), "labels": hashlib.blake2b(source.signature(), digest_size=8).hexdigest()}
 
     def state_dict(self) -> dict[str, int]:
-        """The epoch, and the batches of it that are done; a whole epoch is the next one's start."""
+        """The round, and the batches of it that are done; a whole round is the next one's start."""
         finished = self.handed_out >= len(self)
         return {"epoch": self.sampler.epoch + finished, "batches": 0 if finished else self.handed_out}
 
@@ -214,24 +238,28 @@ def make_loader(
     processes: int = 1,
     order: Order = "images",
     buffer: int = 4096,
+    epochs: int = 1,
+    batches: int | None = None,
 ) -> Loader:
     """Load batches; `loader.sampler.set_epoch` gives each epoch its own order and augmentation.
 
     Args:
-        samples: The images.
-        batch_size: Images of a batch, in each process.
+        samples: The samples.
+        batch_size: Samples of a batch, in each process.
         shuffle: Whether to shuffle; else all else but the process has no meaning.
         seed: Of order and augmentation.
         workers: Processes that read; 0 reads here.
         drop_last: Leave out what does not fill a batch in every process.
-        rank: Which of the processes this is: each sees other images, and together they see all, once. By the shard
-            this holds where all processes are dealt the same number of images.
+        rank: Which of the processes this is: each sees other samples, and together they see all, once. By the shard
+            this holds where all processes are dealt the same number of samples.
         processes: How many train, or validate, together.
         order: See `swinv2.data.options.DataOptions`.
         buffer: See there.
+        epochs: Passes over the data that one iteration makes.
+        batches: How many batches one iteration has, instead of whole passes: the next one goes on from there.
 
     Raises:
-        ValueError: There are no images, not one whole batch where the last, partial one is dropped, fewer shards than
+        ValueError: There are no samples, not one whole batch where the last, partial one is dropped, fewer shards than
             processes, or no shards to order by.
     """
     if len(samples) < (batch_size * processes if drop_last else 1):
@@ -253,16 +281,21 @@ def make_loader(
     return Loader(
         Groups(samples),
         batch_size=None,
-        sampler=EpochSampler(plan),
+        sampler=EpochSampler(plan, batches or epochs * len(plan)),
         num_workers=workers,
-        collate_fn=partial(collate, strict=samples.strict),
+        collate_fn=_as_it_is,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
         generator=torch.Generator().manual_seed(seed),
     )
 
 
-def _shards(source: ImageSource, processes: int) -> Sequence[int]:
+def _as_it_is(batch: Any) -> Any:
+    """`Groups` has collated it."""
+    return batch
+
+
+def _shards(source: Source, processes: int) -> Sequence[int]:
     shards = source.shards()
     if len(set(shards)) < processes:
         raise ValueError(

@@ -2,6 +2,7 @@
 
 from swinv2.model.backbone import SwinTransformer, create_model
 from swinv2.model.features import NamedMaps, SwinBackbone
+from swinv2.model.native import Native
 from swinv2.model.simmim import SimMIM
 
-__all__ = ["NamedMaps", "SimMIM", "SwinBackbone", "SwinTransformer", "create_model"]
+__all__ = ["NamedMaps", "Native", "SimMIM", "SwinBackbone", "SwinTransformer", "create_model"]

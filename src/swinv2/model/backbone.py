@@ -13,11 +13,12 @@ from swinv2.model.block import NORM_EPS
 from swinv2.model.features import OutIndices, SwinBackbone
 from swinv2.model.hub import HubMixin
 from swinv2.model.init import init_weights
+from swinv2.model.native import Native
 from swinv2.model.patch import PatchEmbed
 from swinv2.model.stages import SwinStages, build_stages
 
 
-class SwinTransformer(HubMixin, SwinStages):
+class SwinTransformer(HubMixin, SwinStages, Native):
     """Swin Transformer (arXiv 2111.09883; V1: arXiv 2103.14030) with an optional classification head.
 
     Takes any input size: maps are padded where they do not divide, and padding is never seen by attention.
@@ -28,6 +29,8 @@ class SwinTransformer(HubMixin, SwinStages):
         num_features: channels of the last map.
         strides: pixels per token of each stage, one number per axis.
     """
+
+    kind = "classifier"
 
     def __init__(self, config: SwinConfig) -> None:
         super().__init__(config, PatchEmbed(config), build_stages(config, config.num_stages))

@@ -16,6 +16,7 @@ from swinv2.config import Axes, SwinConfig
 from swinv2.geometry import stand
 from swinv2.model.block import NORM_EPS
 from swinv2.model.init import init_weights
+from swinv2.model.native import Native
 from swinv2.model.patch import CONVOLUTIONS, PatchEmbed
 from swinv2.model.stages import SwinStages, build_stages
 
@@ -26,7 +27,7 @@ Windows = int | Axes | None
 """Pixels over which a target is normalised, one odd number or one per axis; None: targets are the pixels."""
 
 
-class SimMIM(SwinStages):
+class SimMIM(SwinStages, Native):
     """Encoder, mask token and decoder, ``[B, C_in, *size]`` and a mask ``[B, *units]`` to pixels ``[B, C_in, *size]``.
 
     The token stands for every patch of a masked unit, after the patch embedding and its norm; the decoder is a 1x1
@@ -39,6 +40,8 @@ class SimMIM(SwinStages):
     Attributes:
         stride: pixels per token of the last map, which the decoder paints from that token.
     """
+
+    kind = "simmim"
 
     def __init__(self, config: SwinConfig) -> None:
         config = replace(config, num_classes=0)

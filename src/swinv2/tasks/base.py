@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torchmetrics import MeanMetric, SumMetric
 
 from swinv2.config import Axes
-from swinv2.model import SimMIM, SwinTransformer
+from swinv2.model import Native
 from swinv2.storage import metadata
 
 Optimise = Callable[[nn.Module], OptimizerLRScheduler]
@@ -33,13 +33,11 @@ class Diverged(ValueError):  # noqa: N818 (it says what happened)
 class Metrics(Protocol):
     """What a task counts over the batches of a validation."""
 
-    loss: MeanMetric
-
     def images(self) -> int:
         """How many images were counted so far."""
 
     def scalars(self) -> dict[str, float]:
-        """Figures by name, the loss among them."""
+        """Figures by name, the loss among them if there is one; of all processes, which must all ask."""
 
     def reset(self) -> None:
         """Forget all batches."""
@@ -52,15 +50,21 @@ class Task(L.LightningModule):
         model: What to train.
         metrics: What validation counts; a module.
         optimise: Makes the optimiser and its schedule.
+
+    Attributes:
+        classes: Names of the classes that labels mean, if there are any.
     """
 
-    def __init__(self, model: SwinTransformer | SimMIM, metrics: Metrics, *, optimise: Optimise) -> None:
+    classes: tuple[str, ...] = ()
+
+    def __init__(self, model: Native, metrics: Metrics, *, optimise: Optimise) -> None:
         super().__init__()
         self.model: Any = model
         self.metrics: Any = metrics
         self.optimise = optimise
         self.train_loss = MeanMetric()
         self.train_images = SumMetric(nan_strategy="disable")
+        self._figures: dict[str, float] | None = None
 
     def count(self, loss: Tensor, images: int) -> Tensor:
         """Note a training batch's loss, and return it; refuse one that is not finite."""
@@ -79,11 +83,22 @@ class Task(L.LightningModule):
         if self.train_images.update_called and not self.train_images.compute():
             raise ValueError("none of the training images can be read: check the files of the data.")
         self.metrics.reset()
+        self._figures = None
 
     def on_validation_epoch_end(self) -> None:
         """Log the epoch's metrics, which are of all processes."""
-        scalars = {f"val_{name}": value for name, value in self.metrics.scalars().items()}
-        self.log_dict(scalars, rank_zero_only=True)
+        self.log_dict({f"val_{name}": value for name, value in self.figures().items()}, rank_zero_only=True)
+
+    @property
+    def validated(self) -> bool:
+        """Whether there are figures of a whole validation."""
+        return self._figures is not None
+
+    def figures(self) -> dict[str, float]:
+        """The figures of the last validation by name, computed once."""
+        if self._figures is None:
+            self._figures = dict(self.metrics.scalars())
+        return self._figures
 
     def check(self, loss: Tensor | float) -> None:
         """Raise `Diverged` where a loss is not finite."""
@@ -105,8 +120,16 @@ class Task(L.LightningModule):
         return torch.zeros(1, self.model.config.in_channels, *size, dtype=weight.dtype, device=self.device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store what rebuilds the model."""
-        checkpoint["model"] = metadata(self.model.config, self.model.info)
+        """Store what rebuilds the model, and what the labels of a resumed run must mean."""
+        model = self.model
+        checkpoint["model"] = metadata(model.config, model.info, model.kind, model.head_config)
+        if self.classes:
+            checkpoint["classes"] = list(self.classes)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of other classes."""
+        if self.classes:
+            check_classes(tuple(checkpoint["classes"]), self.classes)
 
     def configure_gradient_clipping(
         self,
@@ -125,3 +148,10 @@ class Task(L.LightningModule):
         a checkpoint is restored, and theirs would not be.
         """
         return self.optimise(self.model)
+
+
+def check_classes(trained: tuple[str, ...], classes: tuple[str, ...]) -> None:
+    """ValueError where a checkpoint was trained on other classes than the data have."""
+    if trained != classes:
+        odd = ", ".join(sorted(set(trained) ^ set(classes))[:5]) or "their order"
+        raise ValueError(f"the classes of the checkpoint and of the data differ in {odd}: resume with the same ones.")

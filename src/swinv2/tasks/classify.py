@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from swinv2.data.loading import Batch
+from swinv2.data.labelled import Batch
 from swinv2.data.transforms import Mixing
 from swinv2.model import SwinTransformer
 from swinv2.tasks.base import Optimise, Task
@@ -62,17 +61,3 @@ class ClassificationTask(Task):
     def nothing(self) -> Tensor:
         """See `Task`."""
         return 0.0 * self.model(self.blank(self.model.strides[-1])).sum()
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store the classes too, which the labels of a resumed run must mean."""
-        super().on_save_checkpoint(checkpoint)
-        checkpoint["classes"] = list(self.classes)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of other classes."""
-        trained = tuple(checkpoint["classes"])
-        if trained != self.classes:
-            odd = ", ".join(sorted(set(trained) ^ set(self.classes))[:5]) or "their order"
-            raise ValueError(
-                f"the classes of the checkpoint and of the data differ in {odd}: resume with the same ones."
-            )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from swinv2.data.loading import Batch
+from swinv2.data.labelled import Batch
 
 Ranking = list[tuple[str, float]]
 """Classes and their probabilities, the likeliest first."""

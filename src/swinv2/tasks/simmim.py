@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, SumMetric
 
-from swinv2.data.loading import Batch, SampleKey
+from swinv2.data.labelled import Batch
+from swinv2.data.loading import SampleKey
 from swinv2.data.masking import Masking
 from swinv2.model.simmim import SimMIM, Windows, check_window, masked_loss
 from swinv2.tasks.base import Optimise, Task
@@ -40,7 +41,7 @@ class SimMIMTask(Task):
         self.train_images.update(len(batch.images))
         if not len(batch.images):
             return self.nothing() if self.has_peers else None
-        return self.count(self._loss(batch, self.current_epoch), len(batch.images))
+        return self.count(self._loss(batch, batch.epoch), len(batch.images))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count a batch in `metrics`."""

@@ -9,6 +9,7 @@ import itertools
 import sys
 import time
 from collections.abc import Callable, Iterable
+from math import inf
 from typing import Any
 
 import lightning as L
@@ -18,10 +19,12 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar, WeightAveragi
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from swinv2.data.loading import Batch, Loader
+from swinv2.data.loading import AnyBatch, Loader
 from swinv2.tasks.base import Task
-from swinv2.tasks.classify import ClassificationTask
+from swinv2.train.engine_options import TrainerOptions
 from swinv2.train.folder import RunFolder
+from swinv2.train.job import Draw
+from swinv2.train.scores import Row
 from swinv2.train.strategies import whole
 
 Say = Callable[[str], None]
@@ -30,14 +33,15 @@ Say = Callable[[str], None]
 class Ema(WeightAveraging):
     """Moving average of the weights, which takes the model's place during validation and after training.
 
-    Frozen weights stay as they are to the bit, which Lightning's own average (decay * a + (1 - decay) * b) rounds.
+    Frozen weights stay as they are to the bit, which Lightning's own average (decay * a + (1 - decay) * b) rounds. Of
+    whole numbers, such as a BatchNorm's count of batches, there is no average.
     """
 
     validating = False
 
     def __init__(self, decay: float) -> None:
         def average(kept: Tensor, new: Tensor, _: object) -> Tensor:
-            return kept.lerp(new.to(kept.dtype), 1 - decay)
+            return kept.lerp(new.to(kept.dtype), 1 - decay) if kept.is_floating_point() else new
 
         super().__init__(avg_fn=average)
 
@@ -77,32 +81,27 @@ class Start(Callback):
 
 
 class BestWeights(Callback):
-    """Keeps the weights with the highest validated top-1, if there is one (then the lowest loss), and a picture."""
+    """Keeps the weights with the best validated figures, as the folder's scores rank them, and a picture of them."""
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, options: TrainerOptions, draw: Draw | None = None) -> None:
         self.folder = folder
-        self.score = (-1.0, 0.0)
+        self.options = options
+        self.draw = draw
+        self.score = (-inf, -inf)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Compare, and save if better; refuse what was validated on nothing, or is no number."""
         assert isinstance(pl_module, Task)
         if not pl_module.metrics.images():
             raise ValueError("none of the validation images can be read: check the files of the data.")
-        values = pl_module.metrics.scalars()
-        pl_module.check(values["loss"])
-        score = (values.get("top1", 0.0), -values["loss"])
+        figures = pl_module.figures()
+        pl_module.check(figures.get("loss", 0.0))
+        score = self.folder.scores.rank(figures)
         if score > self.score:
             self.score = score
             self.folder.keep_best(whole(pl_module.model))
-            self.draw(pl_module, f"epoch {trainer.current_epoch + 1}")
-
-    def draw(self, task: L.LightningModule, epoch: str) -> None:
-        """Draw the confusion matrix of what was just kept."""
-        assert isinstance(task, ClassificationTask)
-        counts = task.metrics.matrix()
-        if counts is not None:
-            title = f"{epoch}, top-1 {task.metrics.scalars()['top1']:.2%}"
-            self.folder.draw_confusion(counts, task.classes, title)
+            if self.draw is not None:
+                self.draw(pl_module, self.options.after(trainer.current_epoch + 1))
 
     def state_dict(self) -> dict[str, Any]:
         """The score to beat."""
@@ -114,10 +113,11 @@ class BestWeights(Callback):
 
 
 class EpochRows(Callback):
-    """Writes a row of metrics.csv and a line of the log for every epoch."""
+    """Writes a row of metrics.csv and a line of the log for every epoch, or other round."""
 
-    def __init__(self, folder: RunFolder, say: Say) -> None:
+    def __init__(self, folder: RunFolder, options: TrainerOptions, say: Say) -> None:
         self.folder = folder
+        self.options = options
         self.say = rank_zero_only(say)
         self._begin()
 
@@ -137,10 +137,10 @@ class EpochRows(Callback):
         self._begin(trainer.train_dataloader)
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: Batch, batch_idx: int
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: AnyBatch, batch_idx: int
     ) -> None:
         """Count images."""
-        self.images += len(batch.images) * trainer.world_size
+        self.images += len(batch.indices) * trainer.world_size
         self.trained = time.perf_counter()
         self.rate = trainer.optimizers[0].param_groups[0]["lr"]
 
@@ -157,43 +157,41 @@ class EpochRows(Callback):
         assert isinstance(task, Task)
         row = self._row(trainer, task)
         self.folder.record(row)
-        self.say(describe(row, trainer.max_epochs or 0))
+        options = self.options
+        self.say("  ".join([f"{options.unit} {row[options.unit]}/{options.total}", *self.folder.scores.describe(row)]))
 
-    def _row(self, trainer: L.Trainer, task: Task) -> dict[str, float | None]:
-        validated = task.metrics.scalars() if task.metrics.loss.update_called else {}
+    def _row(self, trainer: L.Trainer, task: Task) -> Row:
+        figures = task.figures() if task.validated else {}
         seconds = max(self.trained - self.started, 1e-9)
         data = self.loader.rate() * trainer.world_size if self.loader else 0.0
         waited = self.loader.waited / seconds if self.loader else 0.0
         return {
-            "epoch": trainer.current_epoch + 1,
+            "epoch": self._epoch(trainer.current_epoch + 1),
             "step": trainer.global_step,
             "lr": self.rate,
             "train_loss": float(task.train_loss.compute()) if task.train_loss.update_called else None,
-            **{f"val_{name}": validated.get(name) for name in ("loss", "top1", "top5")},
+            "val_loss": figures.get("loss"),
+            **{metric.column: figures.get(metric.name) for metric in self.folder.scores.metrics},
             "seconds": round(time.perf_counter() - self.started, 2),
             "images_per_second": round(self.images / seconds, 1),
             "data_images_per_second": round(data, 1),
             "waited": round(min(waited, 1.0), 3),
         }
 
-
-def describe(row: dict[str, float | None], epochs: int) -> str:
-    """One line of the log."""
-    parts = [f"epoch {row['epoch']}/{epochs}"]
-    formats = {"train_loss": "train loss {:.4f}", "val_loss": "val loss {:.4f}", "val_top1": "top-1 {:.2%}"}
-    formats |= {"val_top5": "top-5 {:.2%}", "seconds": "{:.1f} s", "images_per_second": "{:.0f} images/s"}
-    formats |= {"data_images_per_second": "data {:.0f} images/s", "waited": "waited {:.0%}"}
-    parts += [text.format(row[name]) for name, text in formats.items() if row[name] is not None]
-    return "  ".join(parts)
+    def _epoch(self, rounds: int) -> float:
+        """Passes over the data after so many rounds: a whole number, unless the length is given in steps."""
+        passes = round(self.loader.epochs(rounds), 4) if self.loader else float(rounds)
+        return int(passes) if passes.is_integer() else passes
 
 
 class Progress(RichProgressBar):
-    """Lightning's bar on standard error, counting epochs from 1 as the rest of a run does, without a version that means
-    nothing here.
+    """Lightning's bar on standard error, counting epochs from 1 or steps, as the rest of a run does, without a version
+    that means nothing here.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, options: TrainerOptions) -> None:
         super().__init__(console_kwargs={"stderr": True})
+        self.options = options
 
     def _init_progress(self, trainer: L.Trainer) -> None:
         """Let the log go where standard output goes, rather than above the bar, if that is a file."""
@@ -203,7 +201,7 @@ class Progress(RichProgressBar):
             sys.stdout = stdout
 
     def _get_train_description(self, current_epoch: int) -> str:
-        return f"epoch {current_epoch + 1}/{self.trainer.max_epochs}"
+        return f"{self.options.after(current_epoch + 1)}/{self.options.total}"
 
     def get_metrics(
         self, trainer: L.Trainer, pl_module: L.LightningModule
@@ -231,13 +229,13 @@ class SkippedFiles(Callback):
         self._add(self.known)
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: Batch, *_: Any
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: AnyBatch, *_: Any
     ) -> None:
         """Note what the batch lacks."""
         self._add(batch.skipped)
 
     def on_validation_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: Batch, *_: Any
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: object, batch: AnyBatch, *_: Any
     ) -> None:
         """Note what the batch lacks."""
         self._add(batch.skipped)

@@ -19,14 +19,12 @@ from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict_loader import load
 
 from swinv2.checkpoint import save
-from swinv2.model import SimMIM, SwinTransformer
-from swinv2.storage import parse_metadata
+from swinv2.storage import encoder_kind, parse_kind, parse_metadata
+from swinv2.tasks.models import make_model
 
 DETAILS = "meta.pt"
 """Where Lightning puts what is no weight and no optimiser state, in a folder of parts."""
 WEIGHTS = "state_dict.model."
-MASK_TOKEN = "mask_token"
-"""Only models of SimMIM have it."""
 
 
 def read_details(checkpoint: Path) -> dict[str, Any]:
@@ -54,8 +52,9 @@ def consolidate(checkpoint: Path, path: Path) -> None:
         raise ValueError(f"{checkpoint} does not describe its model: give a checkpoint of swinv2 train.")
     config, info = parse_metadata(str(checkpoint), details["model"])
     weights = _weights(checkpoint, details)
+    kind, head = parse_kind(str(checkpoint), details["model"], encoder_kind(weights))
     with torch.device("meta"):
-        model = SimMIM(config) if MASK_TOKEN in weights else SwinTransformer(config)
+        model = make_model(kind, config, head)
     model.info = info
     model.load_state_dict(weights, assign=True)
     save(model, path)

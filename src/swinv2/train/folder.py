@@ -4,49 +4,35 @@ from __future__ import annotations
 
 import csv
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from torch import Tensor
 
 from swinv2.checkpoint import save as save_weights
 from swinv2.files import folder_aside, written_aside
-from swinv2.model import SimMIM, SwinTransformer
-from swinv2.train.plots import Row, confusion, curves, save
-
-COLUMNS = (
-    "epoch",
-    "step",
-    "lr",
-    "train_loss",
-    "val_loss",
-    "val_top1",
-    "val_top5",
-    "seconds",
-    "images_per_second",
-    "data_images_per_second",
-    "waited",
-)
-"""Columns of metrics.csv. Epochs count from 1; seconds include validation. The last three are of training alone: images
-a second, those that all data workers could make, and the share of the time that training waited for them.
-"""
+from swinv2.model import Native
+from swinv2.train.plots import curves, save
+from swinv2.train.scores import Row, Scores
 
 
 class RunFolder:
     """Paths and files of a run; every file is complete at any time. Of several processes, only the first writes.
 
+    Args:
+        path: The folder.
+        scores: What its metrics.csv and curves.png show; who only reads needs none.
+
     Attributes:
-        rows: metrics.csv, one row an epoch, oldest first.
+        rows: metrics.csv, one row a validation, oldest first.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, scores: Scores | None = None) -> None:
         self.path = path
+        self.scores = scores or Scores()
         self.config = path / "config.yaml"
         self.metrics = path / "metrics.csv"
         self.curves_picture = path / "curves.png"
-        self.confusion_picture = path / "confusion.png"
-        self.reconstructions_picture = path / "reconstructions.png"
         self.best = path / "best.safetensors"
         self.last = path / "checkpoints" / "last.ckpt"
         self.skipped = path / "skipped.txt"
@@ -72,19 +58,14 @@ class RunFolder:
 
     @rank_zero_only
     def record(self, row: Row) -> None:
-        """Put the row of an epoch into metrics.csv, in place of an older one of that epoch, and redraw the curves."""
+        """Put a row into metrics.csv, in place of an older one of the same epoch, and redraw the curves."""
         self.rows = sorted([*(r for r in self.rows if r["epoch"] != row["epoch"]), row], key=_epoch)
         self._write_metrics()
 
     @rank_zero_only
-    def keep_best(self, model: SwinTransformer | SimMIM) -> None:
+    def keep_best(self, model: Native) -> None:
         """Replace best.safetensors, which holds what the model's `info` says too."""
         save_weights(model, self.best)
-
-    @rank_zero_only
-    def draw_confusion(self, counts: Tensor, classes: Sequence[str], title: str) -> None:
-        """Replace the confusion matrix of the best weights."""
-        save(confusion(counts, classes, title), self.confusion_picture)
 
     @rank_zero_only
     def remove(self) -> None:
@@ -107,10 +88,10 @@ class RunFolder:
 
     def _write_metrics(self) -> None:
         with written_aside(self.metrics) as draft, draft.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
+            writer = csv.DictWriter(file, self.scores.columns, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(self.rows)
-        save(curves(self.rows), self.curves_picture)
+        save(curves(self.rows, self.scores.panels), self.curves_picture)
 
 
 def _read(metrics: Path) -> list[Row]:

@@ -1,85 +1,169 @@
-"""The model that a run starts with: fresh, from someone's weights, or as its checkpoint describes it."""
+"""The model that a run starts with, whatever its task: fresh, from someone's weights, or as its checkpoint says."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+from torch import Tensor
 
 from swinv2.checkpoint import load
 from swinv2.checkpoint.transfer import FREE
 from swinv2.config import VARIANTS, Stages, SwinConfig, make_config
 from swinv2.data.classes import find_classes
 from swinv2.info import ModelInfo
-from swinv2.model import SimMIM, SwinTransformer
-from swinv2.storage import parse_metadata
+from swinv2.model import Native
+from swinv2.storage import ENCODERS, parse_kind, parse_metadata
+from swinv2.tasks.models import BACKBONE, kind_of, load_model, make_model
 from swinv2.train.consolidate import read_details
 from swinv2.train.memory import economise
-from swinv2.train.options import ClassifyRecipe, ModelOptions
+from swinv2.train.options import ModelOptions, Recipe
+
+Make = Callable[[Recipe, SwinConfig], Native]
+"""A fresh model with a head of its own on a backbone, for a completed recipe."""
 
 
 @dataclass(frozen=True)
 class Initial:
     """A model before its first step, its recipe with nothing left open, and what people should know of it."""
 
-    model: SwinTransformer | SimMIM
-    recipe: ClassifyRecipe
+    model: Native
+    recipe: Recipe
     remarks: tuple[str, ...] = ()
-
-
-def initial(recipe: ClassifyRecipe, classes: Sequence[str], last: Path | None = None) -> Initial:
-    """The model of a recipe for these classes, with its stages frozen.
-
-    Args:
-        recipe: What to train.
-        classes: Names of the data's classes, in order.
-        last: Checkpoint of a run that goes on: it tells the architecture, so that the recipe's weights are not read
-            again; whoever goes on loads its parameters.
-
-    Raises:
-        ValueError: The recipe does not make a model, or the weights do not fit it; the message says why.
-    """
-    if last is not None:
-        return prepared(described(last, recipe, SwinTransformer))
-    if recipe.model.weights:
-        return prepared(_from_weights(recipe, recipe.model.weights, classes))
-    return prepared(_fresh(recipe, classes))
 
 
 def prepared(start: Initial) -> Initial:
     """The same with its model set up as the recipe trains it."""
     model, trainer = start.model, start.recipe.trainer
-    model.train().freeze_stages(start.recipe.model.frozen_stages)
-    economise(model, start.recipe.checkpointing, start.recipe.attention)
+    model.train()
+    model.body.freeze_stages(start.recipe.model.frozen_stages)
+    economise(model.body, start.recipe.checkpointing, start.recipe.attention)
     if trainer.compile:
         model.compile()
     return start
 
 
-def described(last: Path, recipe: ClassifyRecipe, kind: type[SwinTransformer | SimMIM]) -> Initial:
-    """The model that a checkpoint describes, whose parameters whoever goes on loads."""
-    config, info = parse_metadata(str(last), read_details(last)["model"])
-    _check_name(recipe.model, config, str(last), "resume with the config.yaml of its run")
-    model = kind(config)
+def described(last: Path, recipe: Recipe, kind: str) -> Initial:
+    """The model of a kind that a checkpoint describes, whose parameters whoever goes on loads."""
+    said = read_details(last)["model"]
+    config, info = parse_metadata(str(last), said)
+    found, head = parse_kind(str(last), said, silent=kind)
+    remedy = "resume with the config.yaml of its run"
+    if found != kind:
+        raise ValueError(f"{last} is of a {found}, but task {recipe.task} trains a {kind}: {remedy}.")
+    _check_name(recipe.model, config, str(last), remedy)
+    model = make_model(kind, config, head)
     model.info = info
     return Initial(model, recipe.completed(info.preprocessing))
 
 
-def own_info(recipe: ClassifyRecipe, classes: Sequence[str], source: str) -> ModelInfo:
+def headed(
+    recipe: Recipe,
+    classes: Sequence[str],
+    last: Path | None,
+    kind: str,
+    make: Make,
+    outputs: tuple[str, ...] = (),
+) -> Initial:
+    """A model with a head of its own: as a checkpoint tells it, around weights, or fresh; with its stages frozen.
+
+    Args:
+        recipe: What to train.
+        classes: Names of the data's classes, in order.
+        last: Checkpoint of a run that goes on: it tells the architecture.
+        kind: Of the model.
+        make: Makes it.
+        outputs: How names of parameters begin that have a row for each class: these are kept for known classes alone.
+
+    Raises:
+        ValueError: The recipe does not make a model, or the weights do not fit it; the message says why.
+    """
+    if last is not None:
+        return prepared(described(last, recipe, kind))
+    if recipe.model.weights:
+        return prepared(_around(recipe, recipe.model.weights, classes, make, outputs))
+    recipe = recipe.completed()
+    model = make(recipe, fresh_config(recipe, len(classes)))
+    model.info = own_info(recipe, classes, model.info.source)
+    return prepared(Initial(model, recipe))
+
+
+def _around(recipe: Recipe, weights: str, classes: Sequence[str], make: Make, outputs: tuple[str, ...]) -> Initial:
+    """On somebody's backbone, or from a whole model with a head, of which every tensor that fits is kept."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        stored, config, tensors = _opened(recipe, weights)
+    check_weights(recipe, stored)
+    whole = recipe.completed(stored.info.preprocessing)
+    if config.in_channels != whole.input.channels:
+        raise ValueError(
+            f"{weights} takes {config.in_channels} channels, but preprocessing.mean has {whole.input.channels} "
+            "numbers: leave it out, or give one a channel."
+        )
+    model = make(whole, replace(config, num_classes=len(classes)))
+    fresh = fill(model, _by_class(tensors, outputs, stored.info.classes, classes), outputs)
+    model.info = own_info(whole, classes, stored.info.source)
+    told = "; ".join([f"new: {fresh}" if fresh else "heads kept", *what_changes(stored, model.config, recipe, whole)])
+    warned = (f"note: {warning.message}" for warning in caught)
+    return Initial(model, whole, (f"starting from {weights} ({stored.info.source}): {told}", *warned))
+
+
+def _opened(recipe: Recipe, weights: str) -> tuple[Native, SwinConfig, dict[str, Tensor]]:
+    """The model as it is stored; architecture and tensors, those of a backbone below `BACKBONE`, as the recipe asks."""
+    options = recipe.model
+    if kind_of(weights) not in (None, *ENCODERS):
+        stored, model = load_model(weights), load_model(weights, window_size=options.window_size)
+        return stored, replace(model.config, **options.overrides), model.state_dict()
+    encoder = load(weights, dtype="keep", key=options.weights_key, **options.overrides)
+    channels = recipe.completed(encoder.info.preprocessing).input.channels
+    wanted: dict[str, Any] = {"window_size": options.window_size, "in_channels": channels, **options.overrides}
+    body = load(weights, key=options.weights_key, **wanted)
+    return encoder, body.config, {f"{BACKBONE}{name}": tensor for name, tensor in body.state_dict().items()}
+
+
+def _by_class(
+    tensors: Mapping[str, Tensor], outputs: tuple[str, ...], known: Sequence[str], classes: Sequence[str]
+) -> dict[str, Tensor]:
+    """Tensors with the rows of the data's classes, in their order; without these outputs where a class is not known."""
+    places = [place for place in find_classes(classes, known) if place is not None]
+    ours = {name for name in tensors if name.startswith(outputs)}
+    kept = {name: tensor for name, tensor in tensors.items() if name not in ours}
+    return kept | {name: tensors[name][places] for name in ours if len(places) == len(classes)}
+
+
+def fill(model: Native, tensors: Mapping[str, Tensor], outputs: tuple[str, ...] = ()) -> str:
+    """Take over the tensors that have a parameter's name and shape; which parts are left fresh, for people.
+
+    Raises:
+        ValueError: A tensor of the backbone is missing, other than the norms of its outputs.
+    """
+    own = model.state_dict()
+    fitting = {name: tensor for name, tensor in tensors.items() if name in own and own[name].shape == tensor.shape}
+    missing = [name for name in own if name not in fitting]
+    for name in missing:
+        if name.startswith(BACKBONE) and not name.startswith(f"{BACKBONE}norms."):
+            raise ValueError(f"the weights have no {name} of the shape {tuple(own[name].shape)}: choose others.")
+    model.load_state_dict(fitting, strict=False)
+    parts = dict.fromkeys(_part(name, outputs) for name in missing)
+    return ", ".join(part for part in parts if "." not in part or part.split(".")[0] not in parts)
+
+
+def _part(name: str, outputs: tuple[str, ...]) -> str:
+    if name.startswith(BACKBONE):
+        return "norms of the maps"
+    return next((output.rstrip(".") for output in outputs if name.startswith(output)), name.split(".")[0])
+
+
+def own_info(recipe: Recipe, classes: Sequence[str], source: str) -> ModelInfo:
     """What the weights of a run will say of themselves; how training held images out too, for who measures them."""
     division = {name: str(getattr(recipe.data, name)) for name in ("val_fraction", "split_seed")}
     return ModelInfo(classes=tuple(classes), preprocessing=recipe.input, source=source, extra=division)
 
 
-def _fresh(recipe: ClassifyRecipe, classes: Sequence[str]) -> Initial:
-    recipe = recipe.completed()
-    model = SwinTransformer(fresh_config(recipe, len(classes)))
-    model.info = own_info(recipe, classes, model.info.source)
-    return Initial(model, recipe)
-
-
-def fresh_config(recipe: ClassifyRecipe, num_classes: int) -> SwinConfig:
+def fresh_config(recipe: Recipe, num_classes: int) -> SwinConfig:
     """The architecture of a completed recipe that starts from scratch."""
     name, frozen = str(recipe.model.name), recipe.model.frozen_stages
     if name in VARIANTS and VARIANTS[name].ndim != 2:
@@ -96,38 +180,7 @@ def fresh_config(recipe: ClassifyRecipe, num_classes: int) -> SwinConfig:
     )
 
 
-def _from_weights(recipe: ClassifyRecipe, weights: str, classes: Sequence[str]) -> Initial:
-    """Opened twice: as the weights are, which decides what to ask of them, and as they shall be."""
-    options = recipe.model
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        stored = load(weights, dtype="keep", key=options.weights_key, **options.overrides)
-    check_weights(recipe, stored)
-    whole = recipe.completed(stored.info.preprocessing)
-    places = find_classes(classes, stored.info.classes)
-    same = None not in places and len(places) == len(stored.info.classes)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # caught above
-        model = load(
-            weights,
-            key=options.weights_key,
-            window_size=options.window_size,
-            in_channels=whole.input.channels,
-            class_indices=[place for place in places if place is not None] if same else None,
-            **options.overrides,
-        )
-    if not same:
-        model.reset_head(len(classes))
-    model.info = own_info(whole, classes, stored.info.source)
-    head = f"new head for {len(classes)} classes"
-    if same:
-        head = "head kept" if places == list(range(len(places))) else "head kept, its classes in the order of the data"
-    told = "; ".join([head, *what_changes(stored, model.config, recipe, whole)])
-    warned = (f"note: {warning.message}" for warning in caught)
-    return Initial(model, whole, (f"starting from {weights} ({stored.info.source}): {told}", *warned))
-
-
-def check_weights(recipe: ClassifyRecipe, stored: SwinTransformer | SimMIM) -> None:
+def check_weights(recipe: Recipe, stored: Native) -> None:
     """ValueError where a recipe asks of weights what they cannot give."""
     options, config = recipe.model, stored.config
     if config.ndim != 2:
@@ -157,9 +210,7 @@ def _check_name(options: ModelOptions, has: SwinConfig, where: str, remedy: str)
             )
 
 
-def what_changes(
-    stored: SwinTransformer | SimMIM, new: SwinConfig, recipe: ClassifyRecipe, whole: ClassifyRecipe
-) -> Iterator[str]:
+def what_changes(stored: Native, new: SwinConfig, recipe: Recipe, whole: Recipe) -> Iterator[str]:
     """What is not as it was in the weights, beside the head."""
     old, known = stored.config, stored.info.preprocessing
     window, now = show_windows(old.window_size), show_windows(new.window_size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from swinv2.model.block import SwinBlock
 from swinv2.model.stages import SwinStages
-from swinv2.train.options import AttentionOptions, CheckpointingOptions
+from swinv2.train.engine_options import AttentionOptions, CheckpointingOptions
 
 
 def economise(model: SwinStages, checkpointing: CheckpointingOptions, attention: AttentionOptions) -> None:

@@ -1,4 +1,4 @@
-"""Recipes as plain data: the recipe file is `ClassifyRecipe` written as YAML. No torch here.
+"""Recipes as plain data: the recipe file is `Recipe` written as YAML. No torch here.
 
 The command line shows the `Args` sections as help. Defaults are the released ImageNet-1K recipe of Swin V2.
 """
@@ -6,14 +6,35 @@ The command line shows the `Args` sections as help. Defaults are the released Im
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from swinv2.config import SwinConfig, default_image_size, did_you_mean
+from swinv2.data.detection_options import CocoLayout, DetectionAugmentOptions
 from swinv2.data.options import AugmentOptions, DataOptions
+from swinv2.data.segmentation_options import LabelMapLayout, SegmentationAugmentOptions
 from swinv2.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
+from swinv2.tasks.segment.options import LossOptions
+from swinv2.train.engine_options import (
+    AttentionOptions,
+    CheckpointingOptions,
+    OptimizerOptions,
+    ScheduleOptions,
+    TrainerOptions,
+)
 
-Strategy = Literal["auto", "ddp", "zero1", "deepspeed", "fsdp"]
-Precision = Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true"]
+TaskName = Literal["classify", "detect", "segment", "simmim"]
+"""What a recipe can train; a task with options of its own has a group of its name in `Recipe`."""
+
+MUST_BE_OFF: dict[str, dict[str, str]] = {
+    "simmim": dict.fromkeys(
+        ("augment.mixup", "augment.cutmix", "augment.label_smoothing"),
+        "mixes or smooths labels, which simmim has none of",
+    )
+}
+"""Options of shared groups that a task cannot heed, and why: they must be 0, false or null."""
+
+OWN_GROUPS = {task: {"augment": f"{task}.augment"} for task in ("detect", "segment")}
+"""Shared groups that a task leaves alone, and what it has in their place."""
 
 FIXED = {
     "num_classes": "the data",
@@ -100,163 +121,6 @@ class PreprocessingOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimizerOptions:
-    """AdamW; learning rates are given for 512 images a step and scale with trainer.batch_size.
-
-    Args:
-        base_lr: Highest learning rate, for 512 images a step.
-        weight_decay: Decay of matrices; biases, norms, position biases and logit scales have none.
-        betas: Adam's moving averages.
-        eps: Adam's epsilon.
-        clip_norm: Largest gradient norm; null does not clip.
-        layer_decay: Factor from the learning rate of each block to that of the block before it; null for one rate.
-    """
-
-    base_lr: float = 5e-4
-    weight_decay: float = 0.05
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    clip_norm: float | None = 5.0
-    layer_decay: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.base_lr <= 0:
-            raise ValueError(f"optimizer.base_lr {self.base_lr} is not positive: 5e-4 is the published value.")
-        if self.clip_norm is not None and self.clip_norm <= 0:
-            raise ValueError(f"optimizer.clip_norm {self.clip_norm} is not positive: use null not to clip.")
-        if self.layer_decay is not None and not 0 < self.layer_decay <= 1:
-            raise ValueError(
-                f"optimizer.layer_decay {self.layer_decay} is outside (0, 1]: 0.75 is the published value."
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScheduleOptions:
-    """Learning rate over time: a linear warm-up, then one curve over the remaining steps.
-
-    Args:
-        kind: The curve after the warm-up.
-        warmup_epochs: Length of the warm-up; fractions are allowed.
-        warmup_steps: Length of the warm-up in steps, instead of warmup_epochs.
-        warmup_lr: Learning rate of the first step, for 512 images a step.
-        min_lr: Learning rate of the last step, for 512 images a step; multistep has none.
-        milestones: Epochs, counted from the start of training, at which multistep lowers the learning rate.
-        decay: What multistep multiplies it by.
-    """
-
-    kind: Literal["cosine", "linear", "multistep", "constant"] = "cosine"
-    warmup_epochs: float = 20.0
-    warmup_steps: int | None = None
-    warmup_lr: float = 5e-7
-    min_lr: float = 5e-6
-    milestones: tuple[float, ...] = ()
-    decay: float = 0.1
-
-    def __post_init__(self) -> None:
-        for name in ("warmup_epochs", "warmup_steps"):
-            if (getattr(self, name) or 0) < 0:
-                raise ValueError(f"schedule.{name} {getattr(self, name)} is negative: use 0 for no warm-up.")
-        if (self.kind == "multistep") != bool(self.milestones):
-            raise ValueError(
-                f"schedule.kind {self.kind} with milestones {list(self.milestones)}: multistep needs some, as [700]; "
-                "other kinds take none."
-            )
-        if list(self.milestones) != sorted(set(self.milestones)):
-            raise ValueError(f"schedule.milestones {list(self.milestones)} do not rise: sort them.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainerOptions:
-    """How long and on what to train.
-
-    Args:
-        epochs: Passes over the training images.
-        batch_size: Images a step, over all devices and accumulated batches together.
-        accumulate: Forward passes that share one step, for batches that do not fit into memory.
-        precision: Numeric format; 32-true, or bf16-mixed and 16-mixed for mixed precision.
-        accelerator: auto takes a GPU if there is one.
-        devices: How many of them in each machine; auto takes all. torchrun decides it where it starts the processes.
-        nodes: Machines; torchrun decides it too.
-        strategy: What several devices divide among them: ddp nothing, zero1 the optimiser's states (deepspeed the same,
-            by DeepSpeed), fsdp weights, gradients and states; auto is ddp.
-        ema_decay: Decay of a moving average of the weights, which is then validated and kept; null for none.
-        compile: Compile the model with torch.compile.
-        save_every: Steps between checkpoints within an epoch; null saves after each epoch alone.
-        max_minutes: Stop after this time even if epochs are left.
-    """
-
-    epochs: int = 300
-    batch_size: int = 1024
-    accumulate: int = 1
-    precision: Precision = "32-true"
-    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    devices: int | Literal["auto"] = "auto"
-    nodes: int = 1
-    strategy: Strategy = "auto"
-    ema_decay: float | None = None
-    compile: bool = False
-    save_every: int | None = None
-    max_minutes: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate", "nodes", "save_every"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"trainer.{name} {getattr(self, name)} is too small: use 1 or more.")
-        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
-            raise ValueError(
-                f"trainer.ema_decay {self.ema_decay} is outside [0, 1): 0.9999 suits long runs, 0.99 short ones."
-            )
-        if self.ema_decay is not None and self.strategy in ("fsdp", "deepspeed"):
-            raise ValueError(f"trainer.ema_decay needs whole weights: set it to null under strategy {self.strategy}.")
-        if self.max_minutes is not None and self.max_minutes <= 0:
-            raise ValueError(f"trainer.max_minutes {self.max_minutes} leaves no time: use null for no limit.")
-
-    def loader_batch(self, processes: int) -> int:
-        """Images that each process loads at once, so that a step sees `batch_size` of them."""
-        share, rest = divmod(self.batch_size, processes * self.accumulate)
-        if rest:
-            raise ValueError(
-                f"trainer.batch_size {self.batch_size} cannot be shared by {processes} devices times "
-                f"{self.accumulate} accumulated batches: use a multiple of {processes * self.accumulate}."
-            )
-        return share
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckpointingOptions:
-    """Which blocks keep only their input and are computed again in the backward pass, which saves memory.
-
-    Args:
-        every: 1 for each block, n for every n-th of a stage, 0 for none.
-        stages: Only in so many stages, from the first on, where the maps are largest; null for all.
-    """
-
-    every: int = 0
-    stages: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("every", "stages"):
-            if (getattr(self, name) or 0) < 0:
-                raise ValueError(f"checkpointing.{name} {getattr(self, name)} is negative: use 0 for none.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class AttentionOptions:
-    """Which backend of swinv2.ops runs attention.
-
-    Args:
-        backend: Its name, such as sequential, which needs the least memory; auto takes the fastest that can run.
-        stages: The stages that it runs in, counted from 0, while auto runs in the others; null for all.
-        budget_mb: MiB that sequential may take at a time, which auto then takes too; null for what suits the device.
-    """
-
-    backend: str = "auto"
-    stages: tuple[int, ...] | None = None
-    budget_mb: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class SimMIMOptions:
     """Pre-training by painting what is masked (arXiv 2111.09886), for task simmim alone.
 
@@ -274,11 +138,48 @@ class SimMIMOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifyRecipe:
-    """Everything that a run depends on, of classification or of SimMIM pre-training.
+class DetectOptions:
+    """Detection and instance segmentation, for task detect alone; its images are augmented here, not by augment.
 
     Args:
-        task: The kind of training: classify, or simmim for pre-training without labels.
+        detector: faster_rcnn, mask_rcnn, cascade_rcnn, cascade_mask_rcnn, htc or htc_plus_plus.
+        heads: Any fields of DetectorConfig to replace, such as detections_per_image.
+        layout: Where the files of the COCO data set at data.path are.
+        augment: Training augmentation.
+    """
+
+    detector: str = "mask_rcnn"
+    heads: dict[str, Any] = field(default_factory=dict)
+    layout: CocoLayout = field(default_factory=CocoLayout)
+    augment: DetectionAugmentOptions = field(default_factory=DetectionAugmentOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentOptions:
+    """Semantic segmentation by UperNet, for task segment alone; its images are augmented here, not by augment.
+
+    Images are cropped to model.image_size in training, and seen whole in validation.
+
+    Args:
+        heads: Any fields of UperNetConfig to replace, such as channels.
+        layout: Where the images and label maps at data.path are, and what the values mean.
+        augment: Training augmentation.
+        loss: Cross entropy of pixels, of the main and of the auxiliary head.
+    """
+
+    heads: dict[str, Any] = field(default_factory=dict)
+    layout: LabelMapLayout = field(default_factory=LabelMapLayout)
+    augment: SegmentationAugmentOptions = field(default_factory=SegmentationAugmentOptions)
+    loss: LossOptions = field(default_factory=LossOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that a run depends on.
+
+    Args:
+        task: The kind of training: classify, detect, segment, or simmim for pre-training without
+            labels.
         seed: Seed of the weights, the augmentation and the order of images.
         model: The architecture.
         preprocessing: Normalisation and validation crop.
@@ -289,10 +190,12 @@ class ClassifyRecipe:
         trainer: Length, batch, precision and devices.
         checkpointing: Which blocks are computed again in the backward pass.
         attention: Which backend runs attention.
+        detect: Detector and augmentation of task detect.
+        segment: Heads, label maps, augmentation and loss of task segment.
         simmim: Masks and targets of task simmim.
     """
 
-    task: Literal["classify", "simmim"] = "classify"
+    task: TaskName = "classify"
     seed: int = 0
     model: ModelOptions = field(default_factory=ModelOptions)
     preprocessing: PreprocessingOptions = field(default_factory=PreprocessingOptions)
@@ -303,33 +206,46 @@ class ClassifyRecipe:
     trainer: TrainerOptions = field(default_factory=TrainerOptions)
     checkpointing: CheckpointingOptions = field(default_factory=CheckpointingOptions)
     attention: AttentionOptions = field(default_factory=AttentionOptions)
+    detect: DetectOptions = field(default_factory=DetectOptions)
+    segment: SegmentOptions = field(default_factory=SegmentOptions)
     simmim: SimMIMOptions = field(default_factory=SimMIMOptions)
 
     def __post_init__(self) -> None:
         self._check_task()
-        if self.schedule.warmup_steps is None and self.schedule.warmup_epochs >= self.trainer.epochs:
+        schedule, trainer = self.schedule, self.trainer
+        if trainer.epochs is None and schedule.warmup_steps is None:
             raise ValueError(
-                f"schedule.warmup_epochs {self.schedule.warmup_epochs:g} takes all of trainer.epochs "
-                f"{self.trainer.epochs}: shorten it, as with --schedule.warmup_epochs {self.trainer.epochs / 10:g}."
+                "schedule.warmup_epochs counts epochs, but trainer.steps gives the length in steps: give "
+                "schedule.warmup_steps, 0 for no warm-up."
+            )
+        if trainer.epochs and schedule.warmup_steps is None and schedule.warmup_epochs >= trainer.epochs:
+            raise ValueError(
+                f"schedule.warmup_epochs {schedule.warmup_epochs:g} takes all of trainer.epochs {trainer.epochs}: "
+                f"shorten it, as with --schedule.warmup_epochs {trainer.epochs / 10:g}."
             )
 
     def _check_task(self) -> None:
-        """ValueError for options that the task would not heed."""
-        if self.task == "classify" and self.simmim != SimMIMOptions():
-            raise ValueError("the simmim options are of task simmim: remove them, or set task to simmim.")
-        for name in ("mixup", "cutmix", "label_smoothing"):
-            if self.task == "simmim" and getattr(self.augment, name):
-                raise ValueError(
-                    f"augment.{name} {getattr(self.augment, name)} mixes or smooths labels, which simmim has none of: "
-                    f"set augment.{name} to 0."
-                )
+        """ValueError for options that the task would not heed: another task's group, or what it must have off."""
+        for other in get_args(TaskName):
+            group = getattr(self, other, None)
+            if other != self.task and group is not None and group != type(group)():
+                raise ValueError(f"the {other} options are of task {other}: remove them, or set task to {other}.")
+        for name, instead in OWN_GROUPS.get(self.task, {}).items():
+            group = getattr(self, name)
+            if group != type(group)():
+                raise ValueError(f"task {self.task} has {instead} in the place of {name}: move its options there.")
+        for name, why in MUST_BE_OFF.get(self.task, {}).items():
+            group_name, option = name.split(".")
+            value = getattr(getattr(self, group_name), option)
+            if value:
+                raise ValueError(f"{name} {value} {why}: set {name} to 0.")
 
     @property
     def input(self) -> Preprocessing:
         """What images go through before the model; of a completed recipe."""
         return Preprocessing(size=self.model.size, **vars(self.preprocessing))
 
-    def completed(self, known: Preprocessing | None = None) -> ClassifyRecipe:
+    def completed(self, known: Preprocessing | None = None) -> Recipe:
         """The same with image size and preprocessing filled in where they are left out.
 
         Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -11,11 +11,10 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from swinv2.files import written_aside
+from swinv2.train.scores import Panel, Row
 
 NAMED_CLASSES = 50
 """Up to this many classes have their names, and the numbers of images, in the confusion matrix."""
-
-Row = Mapping[str, float | None]
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -29,29 +28,23 @@ def printable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def curves(rows: Sequence[Row]) -> Figure:
-    """Loss and accuracy, if there is any, against epochs, from the rows of metrics.csv."""
-    names = {"train_loss": "training", "val_loss": "validation"}
-    if rows and all(row["val_top1"] is None for row in rows):
-        figure = Figure(figsize=(5, 4), layout="constrained")
-        _plot(figure.subplots(), rows, names, "loss")
-        return figure
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    loss, accuracy = figure.subplots(1, 2)
-    _plot(loss, rows, names, "cross entropy")
-    _plot(accuracy, rows, {"val_top1": "top-1", "val_top5": "top-5"}, "validation accuracy, %", scale=100)
+def curves(rows: Sequence[Row], panels: Sequence[Panel]) -> Figure:
+    """The panels of a task side by side, against epochs, from the rows of metrics.csv."""
+    figure = Figure(figsize=(5 * len(panels), 4), layout="constrained")
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        _plot(axes, rows, panel)
     return figure
 
 
-def _plot(axes: Axes, rows: Sequence[Row], names: Mapping[str, str], unit: str, scale: float = 1) -> None:
-    for column, label in names.items():
+def _plot(axes: Axes, rows: Sequence[Row], panel: Panel) -> None:
+    for column, label in panel.lines.items():
         points = [
-            (epoch, scale * value)
+            (epoch, panel.scale * value)
             for row in rows
-            if (epoch := row["epoch"]) is not None and (value := row[column]) is not None
+            if (epoch := row["epoch"]) is not None and (value := row.get(column)) is not None
         ]
         axes.plot([x for x, _ in points], [y for _, y in points], marker=".", label=label)
-    axes.set(xlabel="epoch", ylabel=unit)
+    axes.set(xlabel="epoch", ylabel=panel.unit)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend()

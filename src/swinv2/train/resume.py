@@ -59,6 +59,27 @@ def sweep(path: Path) -> None:
             shutil.rmtree(left)
 
 
+def check_progress(checkpoint: dict[str, Any], loader: Loader) -> None:
+    """ValueError where the progress that a checkpoint tells is not one through these batches.
+
+    Args:
+        checkpoint: As `Resumable.on_save_checkpoint` left it.
+        loader: What training is to go on with.
+    """
+    before, now = checkpoint["data"], loader.data
+    if before != now:
+        raise ValueError(
+            f"the data have {now['images']} training images, but the checkpoint was made with {before['images']}, or "
+            "their labels differ: resume with the same data, or start a new run from its best.safetensors."
+        )
+    before = checkpoint.get("round", len(loader))
+    if before != len(loader):
+        raise ValueError(
+            f"a validation comes every {len(loader)} batches, but the checkpoint was made with one every {before}: "
+            "resume with the config.yaml of its run."
+        )
+
+
 class Resumable(Checkpoint):
     """Keeps `last.ckpt`: after every epoch, at Ctrl-C and at any exception; with the state of all random generators.
 
@@ -82,7 +103,6 @@ class Resumable(Checkpoint):
         self.started = False
         self._training = False
         self._generators: list[dict[str, Any]] = []
-        self._data: Any = None
 
     @contextmanager
     def heeding_interrupts(self) -> Iterator[None]:
@@ -108,24 +128,13 @@ class Resumable(Checkpoint):
             os.write(2, b"\nstopping as soon as all can be saved; Ctrl-C again stops at once\n")
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Store by what to know the data again."""
+        """Store by what to know the data again, and the batches of a round, by which progress is counted."""
         assert isinstance(trainer.train_dataloader, Loader)
         checkpoint["data"] = trainer.train_dataloader.data
-
-    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keep it until there are data."""
-        self._data = checkpoint["data"]
+        checkpoint["round"] = len(trainer.train_dataloader)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Go on with the random numbers of the checkpoint, each process with its own; refuse other data."""
-        assert isinstance(trainer.train_dataloader, Loader)
-        now = trainer.train_dataloader.data
-        if self._data not in (None, now):
-            raise ValueError(
-                f"the data have {now['images']} training images, but the checkpoint was made with "
-                f"{self._data['images']}, or their labels differ: resume with the same data, or start a new run from "
-                "its best.safetensors."
-            )
+        """Go on with the random numbers of the checkpoint, each process with its own."""
         self._training = True
         if len(self._generators) == trainer.world_size:
             restore_generators(self._generators[trainer.global_rank])

@@ -7,41 +7,36 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.callbacks import Callback, LearningRateMonitor
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor
 
-from swinv2.data.loading import Loader, Samples, make_loader
-from swinv2.data.sources import ImageSource, open_split
-from swinv2.data.transforms import eval_transform, mixing, train_transform
-from swinv2.model import SimMIM, SwinTransformer
-from swinv2.tasks.base import Diverged, Optimise, Task
-from swinv2.tasks.classify import ClassificationTask
-from swinv2.train import simmim
+from swinv2.data.loading import Loader, make_loader
+from swinv2.data.sources.base import Source
+from swinv2.tasks.base import Diverged, Task
 from swinv2.train.callbacks import BestWeights, Ema, EpochRows, Progress, Say, SkippedFiles, Start
 from swinv2.train.consolidate import read_details
+from swinv2.train.engine_options import TrainerOptions
 from swinv2.train.folder import RunFolder
-from swinv2.train.initial import Initial, initial
+from swinv2.train.initial import Initial
+from swinv2.train.job import Job, job_of
 from swinv2.train.optim import optimise
-from swinv2.train.options import ClassifyRecipe, TrainerOptions
+from swinv2.train.options import Recipe
 from swinv2.train.recipe import dump_recipe
-from swinv2.train.resume import Interrupted, Resumable, WholeCheckpoints, sweep
+from swinv2.train.resume import Interrupted, Resumable, WholeCheckpoints, check_progress, sweep
 from swinv2.train.strategies import lost_peer, make_strategy, placement, processes, shard_when_ready
 
-SHOWN_CLASSES = 5
-"""So many classes are named at the start."""
 
-
-def train(recipe: ClassifyRecipe, out: Path, *, resume: bool = False, say: Say = print) -> RunFolder:
+def train(recipe: Recipe, out: Path, *, resume: bool = False, say: Say = print) -> RunFolder:
     """Train as the recipe says and leave everything in the folder `out`.
 
     A start that fails before its first step leaves no folder.
@@ -58,22 +53,25 @@ def train(recipe: ClassifyRecipe, out: Path, *, resume: bool = False, say: Say =
         OSError: A file cannot be written, or (ConnectionError) another process of the training has ended.
         KeyboardInterrupt: Ctrl-C; the folder is complete, and the message says how to go on.
     """
-    folder = RunFolder(out)
+    job = job_of(recipe.task)
+    folder = RunFolder(out, job.scores)
     _check(folder, resume, recipe.trainer)
     L.seed_everything(recipe.seed, workers=True, verbose=False)
-    labelled, last = recipe.task == "classify", folder.last if resume and folder.last.exists() else None
-    training, validation = (open_split(recipe.data, split, labelled=labelled) for split in ("train", "val"))
-    start = initial(recipe, training.classes, last) if labelled else simmim.initial(recipe, last)
+    last = folder.last if resume and folder.last.exists() else None
+    training, validation = job.open(recipe)
+    start = job.initial(recipe, training, last)
     recipe = start.recipe
     resumable = Resumable(folder.last, recipe.seed, recipe.trainer.save_every)
-    callbacks = _callbacks(start, folder, training, validation, say)
+    callbacks = _callbacks(job, start, folder, training, validation, say)
     if not resume:
         folder.create(dump_recipe(recipe))
     try:
         with _quiet_lightning(), resumable.heeding_interrupts():
             trainer = _trainer(recipe, folder, [*callbacks, resumable], len(training))
-            loaders = _loaders(recipe, training, validation, trainer)
-            task = _task(recipe, start.model, training.classes, len(loaders[0]))
+            loaders = _loaders(job, recipe, training, validation, trainer)
+            if last is not None:
+                check_progress(read_details(last), loaders[0])
+            task = _task(job, start, (training, validation), len(loaders[0]))
             _fit(trainer, task, loaders, resumable, folder, last is not None)
     except BaseException as error:
         if not (resume or resumable.started):
@@ -115,9 +113,10 @@ def _check(folder: RunFolder, resume: bool, options: TrainerOptions) -> None:
             f"run folder {folder.path} cannot be written, for want of permission in {there}: choose another."
         )
     sweep(folder.last)
-    trained = int(folder.rows[-1]["epoch"] or 0) if folder.rows else 0
-    if resume and trained > options.epochs:
-        raise ValueError(f"trainer.epochs {options.epochs} is below the {trained} epochs of {folder.path}: give more.")
+    unit, total = options.unit, options.total
+    trained = int(folder.rows[-1][unit] or 0) if folder.rows else 0
+    if resume and trained > total:
+        raise ValueError(f"trainer.{unit}s {total} is below the {trained} {unit}s of {folder.path}: give more.")
     if resume and folder.last.is_dir() and processes(options) == 1:
         raise ValueError(
             f"{folder.last} is in parts for several processes: resume with as many, or make one file of its weights by "
@@ -128,63 +127,41 @@ def _check(folder: RunFolder, resume: bool, options: TrainerOptions) -> None:
         raise ValueError(f"run folder {folder.path} exists: choose another --out{resuming}.")
 
 
-def _task(recipe: ClassifyRecipe, model: SwinTransformer | SimMIM, classes: tuple[str, ...], batches: int) -> Task:
-    steps = recipe.trainer.epochs * math.ceil(batches / recipe.trainer.accumulate)
-    make_optimiser = partial(optimise, recipe=recipe, total_steps=steps)
-    task = _bare_task(recipe, model, classes, make_optimiser)
+def _task(job: Job[Any], start: Initial, data: tuple[Source, Source], batches: int) -> Task:
+    recipe = start.recipe
+    steps = recipe.trainer.rounds * math.ceil(batches / recipe.trainer.accumulate)
+    task = job.task(start, *data, partial(optimise, recipe=recipe, total_steps=steps))
     if recipe.trainer.strategy == "fsdp" and processes(recipe.trainer) > 1:
-        shard_when_ready(task, model)
+        shard_when_ready(task, start.model)
     return task
 
 
-def _bare_task(
-    recipe: ClassifyRecipe, model: SwinTransformer | SimMIM, classes: tuple[str, ...], make_optimiser: Optimise
-) -> Task:
-    if isinstance(model, SimMIM):
-        return simmim.task(recipe, model, make_optimiser)
-    return ClassificationTask(
-        model,
-        classes,
-        optimise=make_optimiser,
-        mixing=mixing(recipe.augment, len(classes)),
-        label_smoothing=recipe.augment.label_smoothing,
-    )
-
-
 def _callbacks(
-    start: Initial, folder: RunFolder, training: ImageSource, validation: ImageSource, say: Say
+    job: Job[Any], start: Initial, folder: RunFolder, training: Source, validation: Source, say: Say
 ) -> list[Callback]:
-    recipe = start.recipe
-    decay = recipe.trainer.ema_decay
+    options = start.recipe.trainer
     return [
-        Start(folder, dump_recipe(recipe), start.remarks, describe_data(training, validation), say),
-        BestWeights(folder) if recipe.task == "classify" else simmim.BestReconstructions(folder, recipe, validation),
-        *([Ema(decay=decay)] if decay is not None else []),
-        EpochRows(folder, say),
-        SkippedFiles(folder, dict.fromkeys(training.skipped + validation.skipped)),
+        Start(folder, dump_recipe(start.recipe), start.remarks, job.describe(training, validation), say),
+        BestWeights(folder, options, job.drawing(start, folder, validation)),
+        *job.callbacks(start, folder, validation),
+        *([Ema(decay=options.ema_decay)] if options.ema_decay is not None else []),
+        EpochRows(folder, options, say),
+        SkippedFiles(folder, dict.fromkeys((*training.skipped, *validation.skipped))),
         LearningRateMonitor("step"),
-        *([Progress()] if sys.stderr.isatty() else []),
+        *([Progress(options)] if sys.stderr.isatty() else []),
     ]
 
 
-def describe_data(training: ImageSource, validation: ImageSource) -> str:
-    """The beginning of the log: classes, if there are any, and images."""
-    classes, images = training.classes, f"{len(training)} + {len(validation)} images"
-    if not classes:
-        return images
-    shown = ", ".join(classes[:SHOWN_CLASSES]) + (", ..." if len(classes) > SHOWN_CLASSES else "")
-    return f"{len(classes)} classes ({shown}), {images}"
-
-
-def _trainer(recipe: ClassifyRecipe, folder: RunFolder, callbacks: list[Callback], images: int) -> L.Trainer:
+def _trainer(recipe: Recipe, folder: RunFolder, callbacks: list[Callback], images: int) -> L.Trainer:
     options = recipe.trainer
+    steps = options.every if options.steps else max(1, images // options.batch_size)  # of a round, or fewer
     try:
         return L.Trainer(
             accelerator=options.accelerator,
             strategy=make_strategy(options),
             **placement(options),
             precision=options.precision,
-            max_epochs=options.epochs,
+            max_epochs=options.rounds,
             max_time=timedelta(minutes=options.max_minutes) if options.max_minutes else None,
             accumulate_grad_batches=options.accumulate,
             gradient_clip_val=recipe.optimizer.clip_norm,
@@ -192,7 +169,7 @@ def _trainer(recipe: ClassifyRecipe, folder: RunFolder, callbacks: list[Callback
             plugins=[WholeCheckpoints()],
             use_distributed_sampler=False,  # the loaders know their process
             logger=TensorBoardLogger(folder.path, name="", version=folder.tensorboard.name),
-            log_every_n_steps=min(50, max(1, images // options.batch_size)),
+            log_every_n_steps=min(50, steps),
             default_root_dir=folder.path,
             num_sanity_val_steps=0,
             enable_model_summary=False,
@@ -203,30 +180,29 @@ def _trainer(recipe: ClassifyRecipe, folder: RunFolder, callbacks: list[Callback
 
 
 def _loaders(
-    recipe: ClassifyRecipe, training: ImageSource, validation: ImageSource, trainer: L.Trainer
+    job: Job[Any], recipe: Recipe, training: Source, validation: Source, trainer: L.Trainer
 ) -> tuple[Loader, Loader]:
     """Batches for this process, of those that train together; too few images for a batch in each make a smaller one."""
-    preprocessing, options = recipe.input, recipe.data
-    batch_size = recipe.trainer.loader_batch(trainer.world_size)
+    data, options = recipe.data, recipe.trainer
+    batch_size = options.loader_batch(trainer.world_size)
 
-    def loader(source: ImageSource, transform: Callable[..., Tensor], shuffle: bool) -> Loader:
+    def loader(source: Source, augmented: bool, **length: int) -> Loader:
         return make_loader(
-            Samples(source, transform, preprocessing.channels, options.strict),
+            job.samples(recipe, source, augmented=augmented),
             batch_size=batch_size,
-            shuffle=shuffle,
+            shuffle=augmented,
             seed=recipe.seed,
-            workers=options.workers,
-            drop_last=shuffle and len(source) >= batch_size * trainer.world_size,
+            workers=data.workers,
+            drop_last=augmented and len(source) >= batch_size * trainer.world_size,
             rank=trainer.global_rank,
             processes=trainer.world_size,
-            order=options.order,
-            buffer=options.buffer,
+            order=data.order,
+            buffer=data.buffer,
+            **length,
         )
 
-    return (
-        loader(training, train_transform(recipe.augment, preprocessing), shuffle=True),
-        loader(validation, eval_transform(preprocessing), shuffle=False),
-    )
+    length = {"batches": options.every * options.accumulate} if options.steps else {"epochs": options.every}
+    return loader(training, True, **length), loader(validation, False)
 
 
 def _fit(

@@ -5,32 +5,55 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-import lightning as L
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from swinv2.checkpoint.pretraining import load_simmim
-from swinv2.data.loading import Sample, SampleKey, Samples
+from swinv2.data.labelled import Sample, labelled_images
+from swinv2.data.loading import SampleKey
 from swinv2.data.masking import Masking
 from swinv2.data.sources import ImageSource
 from swinv2.data.transforms import eval_transform
 from swinv2.model.simmim import SimMIM, paint, spread, unit_size
 from swinv2.preprocessing import Preprocessing
-from swinv2.tasks.base import Optimise
+from swinv2.tasks.base import Optimise, Task
 from swinv2.tasks.simmim import EVERY_EPOCH, SimMIMTask
-from swinv2.train.callbacks import BestWeights
 from swinv2.train.folder import RunFolder
+from swinv2.train.images import ImageJob
 from swinv2.train.initial import Initial, check_weights, described, fresh_config, own_info, prepared, what_changes
-from swinv2.train.options import ClassifyRecipe
+from swinv2.train.job import Draw
+from swinv2.train.options import Recipe
 from swinv2.train.plots import save
+from swinv2.train.scores import Scores
 
+RECONSTRUCTIONS = "reconstructions.png"
 SHOWN_IMAGES = 8
 """So many validation images are painted, evenly spread over all of them."""
 
 
-def initial(recipe: ClassifyRecipe, last: Path | None = None) -> Initial:
+class SimMIMJob(ImageJob):
+    """SimMIM pre-training on images, whose labels take no part."""
+
+    scores = Scores()
+    labelled = False
+
+    def initial(self, recipe: Recipe, training: ImageSource, last: Path | None) -> Initial:
+        """See `initial`."""
+        return initial(recipe, last)
+
+    def task(self, start: Initial, training: ImageSource, validation: ImageSource, optimise: Optimise) -> Task:
+        """See `task`."""
+        assert isinstance(start.model, SimMIM)
+        return task(start.recipe, start.model, optimise)
+
+    def drawing(self, start: Initial, folder: RunFolder, validation: ImageSource) -> Draw:
+        """See `Reconstructions`."""
+        return Reconstructions(folder, start.recipe, validation)
+
+
+def initial(recipe: Recipe, last: Path | None = None) -> Initial:
     """The model of a recipe, fresh, around somebody's weights, or as the checkpoint of a run that goes on describes it.
 
     Raises:
@@ -38,7 +61,7 @@ def initial(recipe: ClassifyRecipe, last: Path | None = None) -> Initial:
     """
     masks = masking(recipe)
     if last is not None:
-        start = described(last, recipe, SimMIM)
+        start = described(last, recipe, SimMIM.kind)
     elif recipe.model.weights:
         start = _from_weights(recipe, recipe.model.weights)
     else:
@@ -52,7 +75,7 @@ def initial(recipe: ClassifyRecipe, last: Path | None = None) -> Initial:
     return prepared(start)
 
 
-def _from_weights(recipe: ClassifyRecipe, weights: str) -> Initial:
+def _from_weights(recipe: Recipe, weights: str) -> Initial:
     """Opened twice, as in `swinv2.train.initial`: as the weights are, and as they shall be."""
     options = recipe.model
     stored = _silently(weights, dtype="keep", key=options.weights_key, **options.overrides)[0]
@@ -77,42 +100,42 @@ def _silently(weights: str, **overrides: object) -> tuple[SimMIM, list[str]]:
     return model, [f"note: {warning.message}" for warning in caught]
 
 
-def masking(recipe: ClassifyRecipe) -> Masking:
+def masking(recipe: Recipe) -> Masking:
     """How a recipe masks."""
     return Masking(unit=recipe.simmim.mask_unit, ratio=recipe.simmim.mask_ratio)
 
 
-def task(recipe: ClassifyRecipe, model: SimMIM, optimise: Optimise) -> SimMIMTask:
+def task(recipe: Recipe, model: SimMIM, optimise: Optimise) -> SimMIMTask:
     """The task of a recipe."""
     options = recipe.simmim
     return SimMIMTask(model, masking(recipe), optimise=optimise, target_window=options.target_window, seed=recipe.seed)
 
 
-class BestReconstructions(BestWeights):
-    """Keeps the weights with the lowest validated loss, and a picture of what they paint on some validation images."""
+class Reconstructions:
+    """Draws what the model paints on some validation images; all processes paint, since it may be shared among them."""
 
-    def __init__(self, folder: RunFolder, recipe: ClassifyRecipe, validation: ImageSource) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: RunFolder, recipe: Recipe, validation: ImageSource) -> None:
+        self.path = folder.path / RECONSTRUCTIONS
         self.preprocessing = recipe.input
-        self.samples = Samples(validation, eval_transform(recipe.input), recipe.input.channels)
+        self.samples = labelled_images(validation, eval_transform(recipe.input), recipe.input.channels)
 
-    def draw(self, task: L.LightningModule, epoch: str) -> None:
-        """Paint; all processes do, since the model may be shared among them, and the first one draws."""
+    def __call__(self, task: Task, reached: str) -> None:
+        """Paint, and let the first process draw."""
         assert isinstance(task, SimMIMTask)
-        images, rows = self._images()
-        if rows:
-            pictures = self._paint(task, images.to(task.model.mask_token), rows)
-            figure = draw_reconstructions(*pictures, title=f"{epoch}, loss {task.metrics.scalars()['loss']:.4f}")
-            rank_zero_only(save)(figure, self.folder.reconstructions_picture)
+        shown = self._images()
+        if shown:
+            images = torch.stack(list(shown.values())).to(task.model.mask_token)
+            pictures = self._paint(task, images, list(shown))
+            figure = draw_reconstructions(*pictures, title=f"{reached}, loss {task.figures()['loss']:.4f}")
+            rank_zero_only(save)(figure, self.path)
 
-    def _images(self) -> tuple[Tensor, list[int]]:
-        """Readable images ``[B, C, H, W]`` and their rows."""
+    def _images(self) -> dict[int, Tensor]:
+        """Readable images ``[C, H, W]`` by their rows."""
         total = len(self.samples)
         count = min(SHOWN_IMAGES, total)
-        found = [self.samples[SampleKey(0, EVERY_EPOCH, place * total // count)] for place in range(count)]
-        shown = [sample for sample in found if isinstance(sample, Sample)]
-        images = torch.stack([sample.image for sample in shown]) if shown else torch.empty(0)
-        return images, [sample.row for sample in shown]
+        rows = [place * total // count for place in range(count)]
+        found = {row: self.samples[SampleKey(0, EVERY_EPOCH, row)] for row in rows}
+        return {row: sample.image for row, sample in found.items() if isinstance(sample, Sample)}
 
     @torch.no_grad()
     def _paint(self, task: SimMIMTask, images: Tensor, rows: list[int]) -> tuple[Tensor, Tensor, Tensor]:

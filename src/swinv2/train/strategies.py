@@ -24,9 +24,10 @@ from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Optimizer
 
-from swinv2.model import SimMIM, SwinTransformer
+from swinv2.model import Native
 from swinv2.model.block import SwinBlock
-from swinv2.train.options import TrainerOptions
+from swinv2.tasks.models import make_model
+from swinv2.train.engine_options import TrainerOptions
 
 LOST = re.compile(r"onnection (closed|reset|refused)|broken pipe|gloo|NCCL|ProcessGroup", re.IGNORECASE)
 """What torch says where another process is gone."""
@@ -116,7 +117,7 @@ def shard_when_ready(task: LightningModule, model: nn.Module) -> None:
     task.configure_model = configure_model  # type: ignore[method-assign]
 
 
-def whole(model: SwinTransformer | SimMIM) -> SwinTransformer | SimMIM:
+def whole(model: Native) -> Native:
     """The model itself, or, of one divided among processes, a copy with all weights, on the CPU of the first.
 
     Every process must call it.
@@ -125,7 +126,7 @@ def whole(model: SwinTransformer | SimMIM) -> SwinTransformer | SimMIM:
         return model
     weights = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
     with torch.device("meta"):
-        copy = SimMIM(model.config) if isinstance(model, SimMIM) else SwinTransformer(model.config)
+        copy = make_model(model.kind, model.config, model.head_config)
     copy.info = model.info
     if weights:
         copy.load_state_dict(weights, assign=True)

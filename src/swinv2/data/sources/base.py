@@ -1,11 +1,12 @@
-"""What every dataset of labelled images looks like, and how one without a validation part is split."""
+"""What every dataset looks like, those of labelled images above all, and how one without a validation part is split."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -19,6 +20,23 @@ VAL_PARTS = ("val", "valid", "validation", "test", "testing")  # the first that 
 
 
 T = TypeVar("T")
+
+
+class Source(Protocol):
+    """What loading must know of a dataset, whatever its rows hold."""
+
+    @property
+    def skipped(self) -> tuple[str, ...]:
+        """NAME: reason of each file that was left out from the start."""
+
+    def __len__(self) -> int:
+        """Rows."""
+
+    def shards(self) -> Sequence[int]:
+        """The file, by number, that each row lies in; raises ValueError where rows are files of their own."""
+
+    def signature(self) -> bytes:
+        """By which the same data are known again, beside the number of rows: their labels, say."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,6 +67,10 @@ class ImageSource(ABC):
     def shards(self) -> Sequence[int]:
         """The file, by number, that each image lies in; raises ValueError where images are files of their own."""
         raise ValueError("these images are no shards: set data.order to images, or pack them (swinv2.data.pack).")
+
+    def signature(self) -> bytes:
+        """The labels, by which the same data are known again."""
+        return array("q", self.labels).tobytes()
 
     def image(self, index: int, channels: int = 3) -> Image.Image:
         """The image in 1, 3 or 4 channels; raises as `swinv2.data.image.read_image` does."""

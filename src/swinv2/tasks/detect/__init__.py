@@ -1,0 +1,1 @@
+"""Detection and instance segmentation: metrics, tests and pictures of any detector."""
