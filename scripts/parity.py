@@ -157,6 +157,7 @@ CASES = (
     Case("torchvision", 2, "tiny", "w24 from 12 large"),
     Case("torchvision", 1, "tiny", "clips"),
     Case("torchvision", 1, "tiny", "short clips"),
+    Case("torchvision", 1, "base", "clips"),
     Case("mmpretrain", 1, "tiny", "w7"),
     Case("mmpretrain", 1, "base", "w12"),
     Case("mmpretrain", 2, "tiny", "w8"),
