@@ -16,6 +16,14 @@ Order = Literal["images", "shards", "resampled"]
 Format = Literal["auto", "digits", "folder", "shards", "huggingface", "videos"]
 
 
+def check_reading(val_fraction: float, workers: int) -> None:
+    """ValueError for a share that cannot be held out, or a number of processes that cannot be started."""
+    if not 0 < val_fraction < 1:
+        raise ValueError(f"val_fraction {val_fraction} is outside (0, 1): 0.2 holds out a fifth.")
+    if workers < 0:
+        raise ValueError(f"workers {workers} is negative: use 0 to read in the main process.")
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
     """Which images to read, and how.
@@ -48,10 +56,7 @@ class DataOptions:
     label_column: str | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.val_fraction < 1:
-            raise ValueError(f"val_fraction {self.val_fraction} is outside (0, 1): 0.2 holds out a fifth.")
-        if self.workers < 0:
-            raise ValueError(f"workers {self.workers} is negative: use 0 to read in the main process.")
+        check_reading(self.val_fraction, self.workers)
         if self.buffer < 1:
             raise ValueError(f"buffer {self.buffer} holds no image: 4096 is usual, 1 does not shuffle.")
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from swinv2.data.options import check_reading
+
 
 @dataclass(frozen=True, kw_only=True)
 class LabelMapLayout:
@@ -65,10 +67,7 @@ class SegmentationDataOptions:
     layout: LabelMapLayout = field(default_factory=LabelMapLayout)
 
     def __post_init__(self) -> None:
-        if not 0 < self.val_fraction < 1:
-            raise ValueError(f"val_fraction {self.val_fraction} is outside (0, 1): 0.2 holds out a fifth.")
-        if self.workers < 0:
-            raise ValueError(f"workers {self.workers} is negative: use 0 to read in the main process.")
+        check_reading(self.val_fraction, self.workers)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,9 +27,7 @@ def test_published_numbers():
         assert width == height == pytest.approx(deviations[1], rel=0.02)
     assert cascade.class_agnostic_boxes
     assert not cascade.masks
-    assert (htc.score_threshold, htc.suppression_iou, htc.detections_per_image, htc.mask_threshold) == (
-        *(0.001, 0.5, 100, 0.5),
-    )
+    assert (htc.score_threshold, htc.suppression_iou, htc.detections_per_image) == (0.001, 0.5, 100)
     assert htc.masks
     assert htc.interleaved
     assert htc.mask_flow

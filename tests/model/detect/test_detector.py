@@ -70,6 +70,20 @@ def test_detections(name, overrides, device, pictures, convolutions, spread):
             assert 0 <= each["masks"].min() < each["masks"].max() <= 1
 
 
+@pytest.mark.parametrize("name", ["mask_rcnn", "htc_plus_plus"])
+def test_images_of_a_batch_do_not_see_each_other(name, pictures, randomise):
+    """In fp64, where no order of sums makes or breaks a tie of scores."""
+    detector = create_detector(randomise(SwinBackbone(NANO)), name, **TINY, score_threshold=0.1).double().eval()
+    images = [image.double() for image in pictures([(60, 80)] * 3, (0, 0, 0))[0]]
+    with torch.no_grad():
+        together, alone = detector(images), [detector([image])[0] for image in images]
+    assert sum(len(each["scores"]) for each in alone) > 3
+    for ours, theirs in zip(together, alone, strict=True):
+        assert ours.keys() == theirs.keys()
+        for key in ours:
+            torch.testing.assert_close(ours[key], theirs[key], rtol=1e-9, atol=1e-9)
+
+
 def test_binary_masks_are_the_pasted_probabilities_above_the_threshold(pictures, convolutions, spread):
     detector = spread(create_detector(convolutions(), "htc", **TINY), gain=1.5).eval()
     images = pictures([(64, 96)], [1])[0]

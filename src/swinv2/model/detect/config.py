@@ -119,8 +119,6 @@ class DetectorConfig:
     """Width of the Gaussian: a score becomes ``score * exp(-iou**2 / sigma)``."""
     detections_per_image: int = 100
     """Best detections of an image that are returned."""
-    mask_threshold: float = 0.5
-    """Probability from which on a pixel belongs to an object, for those who make binary masks of the detector's."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", _stages(self.stages))
@@ -202,7 +200,6 @@ _RANGES = {
     "score_threshold": (0.0, 1.0),
     "suppression_iou": (0.0, 1.0),
     "soft_nms_sigma": (1e-6, math.inf),
-    "mask_threshold": (0.0, 1.0),
 }
 
 

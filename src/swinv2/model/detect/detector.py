@@ -130,7 +130,7 @@ def binary_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int], threshold:
         masks: ``[N, 1, 28, 28]``, of `Detector.detect`.
         boxes: ``[N, 4]`` in pixels of that image, which may be the original rather than the one the detector saw.
         size: its height and width.
-        threshold: probability from which on a pixel belongs to an object (``config.mask_threshold``).
+        threshold: probability from which on a pixel belongs to an object.
     """
     result = torch.zeros(len(masks), *size, dtype=torch.bool, device=masks.device)
     for number in range(len(masks)):
