@@ -48,7 +48,7 @@ def test_a_detector_finds_what_it_was_shown(name, pictures):
         assert best.min() > 0.7
         assert torch.equal(got["labels"][sure][index], target["labels"])
         assert (overlaps.amax(0) > 0.5).all()
-        if detector.config.masks:
+        if detector.settings.masks:
             masks = got["masks"][sure][index, 0] > 0.5
             truth = target["masks"].bool()
             both = (masks & truth).sum((1, 2)) / (masks | truth).sum((1, 2))
