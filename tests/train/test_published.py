@@ -104,9 +104,11 @@ OTHER_TASKS = (
     "ade20k_",
     "coco_",
     "detect_",
+    "kinetics400_",
+    "motion_",
     "objects365_",
     "segment_",
-)  # see test_published_{detection,segmentation}.py
+)  # see test_published_{detection,segmentation,video}.py
 PUBLISHED = sorted({path.stem for path in RECIPES.glob("*.yaml") if not path.stem.startswith(OTHER_TASKS)} - OWN)
 
 
