@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 import json
 import sys
@@ -26,7 +27,7 @@ from swinv2.train.folder import RunFolder
 
 av = pytest.importorskip("av")
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
-from numbered import write, write_sound
+numbered = importlib.import_module("numbered")
 
 CLASSES = tuple(sorted(DIRECTIONS))
 RECIPE = """
@@ -172,10 +173,10 @@ def test_predict_names_classes_and_draws_them_over_time(swinv2: Run, trained: Tr
 def odd(tmp_path: Path) -> Path:
     """Videos as people have them: two that can be read, and four that cannot."""
     folder = tmp_path / "odd"
-    write(folder / "1 frame.mp4", 1)
-    write(folder / "33x17.mkv", 12, width=33, height=17)
-    write_sound(folder / "sound.mp4")
-    cut = write(folder / "cut.mp4", 30)
+    numbered.write(folder / "1 frame.mp4", 1)
+    numbered.write(folder / "33x17.mkv", 12, width=33, height=17)
+    numbered.write_sound(folder / "sound.mp4")
+    cut = numbered.write(folder / "cut.mp4", 30)
     cut.write_bytes(cut.read_bytes()[:1000])
     (folder / "empty.avi").touch()
     (folder / "text.mov").write_text("no video")

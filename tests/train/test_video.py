@@ -35,9 +35,9 @@ INPUT = Preprocessing(size=(16, 16), mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
 
 @pytest.fixture(scope="module")
 def motion(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 + 8 videos, which nothing changes."""
+    """16 + 8 videos, which nothing changes."""
     root = tmp_path_factory.mktemp("motion") / "motion"
-    list(make_motion(root, Motion(videos=3, val_videos=1, size=16, frames=6)))
+    list(make_motion(root, Motion(videos=2, val_videos=1, size=16, frames=6)))
     return root
 
 
@@ -77,7 +77,7 @@ def test_a_run_leaves_weights_that_tell_their_clips_and_repeat_its_figures(recip
     recipe = replace(recipe, data=replace(recipe.data, path=str(data)), video=ClipOptions(frames=5, views=(2, 3)))
     lines: list[str] = []
     folder = train(recipe, tmp_path / "run", say=lines.append)
-    assert lines[0] == "8 classes (east, north, northeast, northwest, south, ...), 24 + 8 videos, on cpu"
+    assert lines[0] == "8 classes (east, north, northeast, northwest, south, ...), 16 + 8 videos, on cpu"
     assert {path.name for path in folder.path.iterdir()} >= {"best.safetensors", "confusion.png", "curves.png"}
     assert str(broken) in folder.skipped.read_text()
     model = load(folder.best)
@@ -102,7 +102,7 @@ def test_it_stops_and_goes_on_to_the_same_weights(
 
     def interrupted(self: VideoTask, *arguments: Any) -> Any:
         calls.append(0)
-        if len(calls) == 5:
+        if len(calls) == 4:
             os.kill(os.getpid(), signal.SIGINT)
         return original(self, *arguments)
 
