@@ -97,6 +97,7 @@ OWN = {
     "cifar10_simmim",
     "digits_nano",
     "finetune_folder",
+    "finetune_videos",
     "folder_nano",
     "simmim_nano",
 }

@@ -106,7 +106,7 @@ def test_the_header_tells_the_temporal_patch_that_it_assumes(name: str) -> None:
     assert re.search(r"# Assumed.*\n?.*a temporal patch of 1\b", header)
 
 
-@pytest.mark.parametrize("name", [*TABLE, "motion_nano"])
+@pytest.mark.parametrize("name", [*TABLE, "finetune_videos", "motion_nano"])
 def test_the_header_says_command_hardware_and_expectation(name: str) -> None:
     lines = (RECIPES / f"{name}.yaml").read_text().splitlines()
     header = "\n".join(line for line in lines if line.startswith("#"))
