@@ -175,9 +175,9 @@ def test_weights_of_videos_go_on_at_another_window(recipe: Recipe, write: Any, n
 def test_a_run_from_images_goes_on_without_them(recipe: Recipe, write: Any, tmp_path: Path) -> None:
     path = write("swinv2_nano", [4, 4])
     recipe = on(replace(recipe, optimizer=OptimizerOptions(base_lr=1e-3, layer_decay=0.5)), path, frozen_stages=1)
-    folder = train(replace(recipe, trainer=replace(recipe.trainer, epochs=1)), tmp_path / "run", say=quiet)
+    train(replace(recipe, trainer=replace(recipe.trainer, epochs=1)), tmp_path / "run", say=quiet)
     path.unlink()
-    train(recipe, tmp_path / "run", resume=True, say=quiet)
+    folder = train(recipe, tmp_path / "run", resume=True, say=quiet)
     assert len(folder.rows) == 2
     model = load(folder.best)
     assert torch.equal(model.patch_embed.projection.weight[:, :, 0], model.patch_embed.projection.weight[:, :, 1])
