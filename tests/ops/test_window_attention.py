@@ -39,8 +39,8 @@ CASES = [  # grid, window, shift
     ((10, 11), (10, 8), (5, 4)),  # more tokens than a tile of keys holds
 ]
 ARGUMENTS = {"backend", "device", "dtype"}
-# Largest RMS error over RMS value, against fp64 on the same (rounded) input; values below 0.1 count as 0.1, for a
-# window of one token has no gradient but rounding.
+# Largest RMS error over RMS value, against fp64 on the same (rounded) input. Values below 0.1 count as 0.1, and those of
+# a window of one token below 1 as 1: its scores have no gradient but the rounding of terms of that size, which cancel.
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 5e-6, torch.bfloat16: 1.6e-2, torch.float16: 2e-3}
 
 
@@ -85,9 +85,10 @@ def check(backend, grid, window, shift, cosine, dtype, device="cpu", budget_mb=N
     wide = [None if x is None else x.double() for x in (qkv, bias, scale, grad)]
     want = run(reference_attention, *wide, window, shift)
     assert got["out"].dtype == got["qkv"].dtype == dtype
+    least = 1.0 if set(window) == {1} else 0.1
     for name, expected in want.items():
         actual = got[name].double()
-        error = (actual - expected).square().mean().sqrt() / expected.square().mean().sqrt().clamp_min(0.1)
+        error = (actual - expected).square().mean().sqrt() / expected.square().mean().sqrt().clamp_min(least)
         doubt = 2 if name == "scale" else 1  # a sum over all pairs, most of which cancel
         assert error <= doubt * TOLERANCE[dtype], f"{name}: {error:.2e}"
 
