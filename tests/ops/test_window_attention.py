@@ -252,6 +252,14 @@ def test_our_own_operators_are_lawful(backend, device):
     torch.library.opcheck(getattr(torch.ops.swinv2, f"{backend}_attention").default, arguments)
 
 
+def test_the_backward_of_sequential_attention_is_lawful():
+    qkv, bias, scale, grad = make_inputs((5, 6), (4, 4), True, torch.float32, batch=1)
+    bias = bias.permute(1, 2, 0).contiguous().permute(2, 0, 1)  # heads last in memory, as log-CPB gives it
+    window_attention(qkv, bias, (4, 4), (2, 2), scale, "sequential")  # registers it
+    backward = torch.ops.swinv2.sequential_attention_backward.default
+    torch.library.opcheck(backward, (grad, qkv, bias, [4, 4], [2, 2], scale, 0))
+
+
 @pytest.mark.parametrize("backend", ["auto", *(param for param in EVERY if param.values == ("triton",))])
 @pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize("grad", [False, True])
