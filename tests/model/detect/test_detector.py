@@ -218,7 +218,7 @@ BAD = {
         (torch.ones(2, 40, 40), r"has masks of shape \(2, 40, 40\), but 2 objects on 40 x 50 pixels: \(2, 40, 50\)")
     ],
     "semantic": [
-        (torch.full((40, 50), 5), "has a semantic map .* beyond int64 0 to 4 and 255"),
+        (torch.full((40, 50), 5), "has a semantic map .* not uint8 or int64 from 0 to 4, and 255 for ignored"),
         (torch.zeros(40, 50), "float32"),
     ],
 }
