@@ -39,7 +39,11 @@ def test_a_plan_beside_a_measured_step(swinv2: Callable, tmp_path: Path, monkeyp
 
 RECIPE = """
 task: {task}
-model: {{name: swinv2_nano, image_size: 64, window_size: 4}}
+model:
+  name: swinv2_nano
+  image_size: 64
+  window_size: 4
+  overrides: {{embed_dim: 16, depths: [1, 1], num_heads: [1, 2]}}
 trainer: {{batch_size: 8, precision: bf16-mixed, strategy: {strategy}, epochs: 1}}
 schedule: {{warmup_epochs: 0}}
 checkpointing: {{every: 1}}
@@ -72,13 +76,15 @@ def test_a_recipe_answers_what_no_option_does(swinv2: Callable, tmp_path: Path) 
 
 def test_a_recipe_of_segmentation_and_heads_by_name(swinv2: Callable, tmp_path: Path) -> None:
     recipe = tmp_path / "segment.yaml"
-    recipe.write_text(RECIPE.format(task="segment", strategy="auto") + "segment: {heads: {channels: 16}}")
+    recipe.write_text(
+        RECIPE.format(task="segment", strategy="auto") + "segment: {heads: {channels: 16, auxiliary_map: 0}}"
+    )
     status, out, err = swinv2("plan", recipe, "--devices", "2")
     assert status == 0, err
     assert out.startswith("upernet on swinv2_nano: training step at 64 x 64, batch 4 on each of 2 devices, bf16, ddp")
-    status, out, err = swinv2("plan", *SMALL, "--head", "faster_rcnn", "--classes", "3", "--objects", "5")
+    status, out, err = swinv2("plan", *SMALL, "--head", "upernet", "--classes", "3")
     assert status == 0, err
-    assert out.startswith("faster_rcnn on swinv2_nano")
+    assert out.startswith("upernet on swinv2_nano: training step at 64 x 64, batch 1, bf16")
 
 
 UNMIXED = "{mixup: 0, cutmix: 0, label_smoothing: 0}"

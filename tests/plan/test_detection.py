@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from swinv2.config import make_config
+from swinv2.config import SwinConfig, make_config
 from swinv2.model.detect import detector_config
 from swinv2.model.upernet import UperNetConfig
 from swinv2.plan.bounds import AtBounds
@@ -17,6 +17,9 @@ from swinv2.plan.settings import Settings
 from swinv2.plan.work import Detection, Segmentation, Work
 
 CONFIG = make_config("swinv2_nano", window_size=4, image_size=64, num_classes=5)
+SHALLOW = make_config(
+    "swinv2_nano", window_size=4, image_size=64, num_classes=5, embed_dim=16, depths=(1, 1), num_heads=(1, 2)
+)
 FEW: dict[str, Any] = {
     "num_classes": 5,
     "pyramid_channels": 64,
@@ -28,9 +31,9 @@ FEW: dict[str, Any] = {
 SMALL: dict[str, Any] = {"image_size": (96, 128), "batch": 2}
 
 
-def detection(name: str, objects: int = 24, **heads: Any) -> Detection:
+def detection(name: str, objects: int = 24, config: SwinConfig = CONFIG, **heads: Any) -> Detection:
     """With more objects than boxes of a stage may stand for some, so that a real step is at its bounds too."""
-    return Detection(CONFIG, detector_config(name, **FEW, **heads), objects)
+    return Detection(config, detector_config(name, **FEW, **heads), objects)
 
 
 def segmentation(**heads: Any) -> Segmentation:
@@ -62,7 +65,7 @@ def test_heads_see_as_many_boxes_as_the_configuration_allows(monkeypatch: pytest
     boxes, masks = [], []
     monkeypatch.setattr(BoxHead, "forward", seeing(boxes, BoxHead.forward))
     monkeypatch.setattr(MaskHead, "forward", seeing(masks, MaskHead.forward))
-    made = plan(detection("htc"), Settings(**SMALL))
+    made = plan(detection("htc", config=SHALLOW), Settings(**SMALL))
     assert boxes == [2 * 64] * 3
     assert masks == [2 * 16] * (1 + 2 + 3)  # each stage's mask head after those before it
     assert made.peak.total > made.states.weights
@@ -79,10 +82,10 @@ def seeing(found: list[int], forward: Any) -> Any:
 
 def test_objects_and_their_masks_count_as_inputs() -> None:
     images = 2 * 3 * 96 * 128 * 4
-    few, many = (plan(detection("mask_rcnn", objects), Settings(**SMALL)).input_bytes for objects in (10, 30))
+    few, many = (plan(detection("mask_rcnn", objects, SHALLOW), Settings(**SMALL)).input_bytes for objects in (10, 30))
     assert few == images + 2 * (10 * 96 * 128 + 512 + 512)  # masks, boxes, labels
     assert many - few == 2 * (20 * 96 * 128)
-    assert plan(Work(CONFIG), Settings(**SMALL)).input_bytes == images + 512
+    assert plan(Work(SHALLOW), Settings(**SMALL)).input_bytes == images + 512
 
 
 def test_shapes_that_depend_on_numbers_are_as_large_as_they_can_be() -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from swinv2.model.detect import DetectorConfig
 
 OBJECTS = 100
-"""Objects on an image; no training image of COCO has more than 93."""
+"""Objects on an image; COCO's have fewer."""
 
 
 @dataclass(frozen=True)
