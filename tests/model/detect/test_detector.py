@@ -251,6 +251,24 @@ def test_bad_images_are_refused_in_a_sentence(pictures, convolutions):
             detector.train()(images, given)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_compiled_backbone_finds_the_same(pictures, randomise):
+    """In evaluation, whatever the sizes: heads, whose shapes depend on numbers, stay as they are."""
+    config = make_config("swinv2_nano", window_size=4, image_size=64, embed_dim=16, depths=(1, 1), num_heads=(1, 2))
+    fields = {**TINY, "score_threshold": 0.0}
+    detector = create_detector(randomise(SwinBackbone(config)), "mask_rcnn", **fields).eval()
+    batches = [pictures(sizes, [0] * len(sizes))[0] for sizes in ([(64, 96), (50, 60)], [(80, 70)], [(33, 40)])]
+    with torch.inference_mode():
+        plain = [detector(images) for images in batches]
+        detector.backbone.compile()
+        compiled = [detector(images) for images in batches]
+    for ours, theirs in zip(sum(compiled, []), sum(plain, []), strict=True):
+        assert len(theirs["boxes"]) > 20
+        torch.testing.assert_close(ours["boxes"], theirs["boxes"], rtol=1e-3, atol=1e-2)
+        torch.testing.assert_close(ours["scores"], theirs["scores"], rtol=1e-3, atol=1e-4)
+
+
 def test_names_and_fields_of_the_table():
     with pytest.raises(ValueError, match="no detector 'htc3'"):
         create_detector(SwinBackbone(NANO), "htc3")
