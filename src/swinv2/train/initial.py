@@ -42,7 +42,7 @@ def prepared(start: Initial) -> Initial:
     model.body.freeze_stages(start.recipe.model.frozen_stages)
     economise(model.body, start.recipe.checkpointing, start.recipe.attention)
     if trainer.compile:
-        model.compile()
+        model.compilable.compile()
     return start
 
 
