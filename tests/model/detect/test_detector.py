@@ -218,7 +218,7 @@ BAD = {
         (torch.ones(2, 40, 40), r"has masks of shape \(2, 40, 40\), but 2 objects on 40 x 50 pixels: \(2, 40, 50\)")
     ],
     "semantic": [
-        (torch.full((40, 50), 5), "has a semantic map .* beyond int64 0 to 4 and 255"),
+        (torch.full((40, 50), 5), "has a semantic map .* not uint8 or int64 from 0 to 4, and 255 for ignored"),
         (torch.zeros(40, 50), "float32"),
     ],
 }
@@ -249,6 +249,24 @@ def test_bad_images_are_refused_in_a_sentence(pictures, convolutions):
     for given, sentence in [(None, "2 images and none targets"), (targets[:1], "2 images and 1 targets")]:
         with pytest.raises(ValueError, match=sentence):
             detector.train()(images, given)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_compiled_backbone_finds_the_same(pictures, randomise):
+    """In evaluation, whatever the sizes: heads, whose shapes depend on numbers, stay as they are."""
+    config = make_config("swinv2_nano", window_size=4, image_size=64, embed_dim=16, depths=(1, 1), num_heads=(1, 2))
+    fields = {**TINY, "score_threshold": 0.0}
+    detector = create_detector(randomise(SwinBackbone(config)), "mask_rcnn", **fields).eval()
+    batches = [pictures(sizes, [0] * len(sizes))[0] for sizes in ([(64, 96), (50, 60)], [(80, 70)], [(33, 40)])]
+    with torch.inference_mode():
+        plain = [found for images in batches for found in detector(images)]
+        detector.backbone.compile()
+        compiled = [found for images in batches for found in detector(images)]
+    for ours, theirs in zip(compiled, plain, strict=True):
+        assert len(theirs["boxes"]) > 20
+        torch.testing.assert_close(ours["boxes"], theirs["boxes"], rtol=1e-3, atol=1e-2)
+        torch.testing.assert_close(ours["scores"], theirs["scores"], rtol=1e-3, atol=1e-4)
 
 
 def test_names_and_fields_of_the_table():
