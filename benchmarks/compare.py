@@ -116,9 +116,11 @@ def attempt(name: str, errors: dict[str, str], do: Callable[[], object]) -> None
         errors[name] = one_line(error)
 
 
-def fresh_memory(row: Row, contender: str, options: argparse.Namespace) -> dict[str, int | None]:
-    """Peak memory of a contender in a process of its own."""
-    command = [sys.executable, __file__, "--memory-of", str(row), "--contender", contender]
+def fresh_memory(
+    row: Any, contender: str, options: argparse.Namespace, script: str = __file__
+) -> dict[str, int | None]:
+    """Peak memory of a contender in a process of its own, in which the script says it."""
+    command = [sys.executable, script, "--memory-of", str(row), "--contender", contender]
     command += ["--device", str(options.device), "--threads", str(options.threads)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -126,7 +128,7 @@ def fresh_memory(row: Row, contender: str, options: argparse.Namespace) -> dict[
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def print_memory(row: Row, contender: str, device: torch.device) -> None:
+def print_memory(row: Any, contender: str, device: torch.device) -> None:
     """What `fresh_memory` reads."""
     call = row.call(contender, device)
     gc.collect()

@@ -16,9 +16,9 @@ from torchvision.transforms import v2
 from swinv2.data.clips import ClipOptions, view_clips
 from swinv2.data.loading import SampleKey, seeded
 from swinv2.data.options import AugmentOptions
-from swinv2.data.transforms import eval_transform, train_transform
+from swinv2.data.transforms import eval_transform, mixing, train_transform
 from swinv2.data.video import open_video
-from swinv2.data.video_transforms import clip_views, eval_clips, train_clips
+from swinv2.data.video_transforms import clip_mixing, clip_views, eval_clips, train_clips
 from swinv2.preprocessing import Preprocessing
 
 pytest.importorskip("av")
@@ -203,3 +203,25 @@ def test_reading_leaves_the_random_state_of_others_alone(make_video: Make) -> No
     before = torch.get_rng_state()
     read(reader, path)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_all_frames_of_a_clip_mix_as_an_image_does(kind: str) -> None:
+    """Of clips whose frames are equal, each frame is what images become; of others, all have one rectangle."""
+    options = AugmentOptions(**{"mixup": 0.0, "cutmix": 0.0, kind: 1.0})
+    generator = torch.Generator().manual_seed(0)
+    images, labels = torch.randn(4, 3, 12, 10, generator=generator), torch.tensor([0, 1, 2, 1])
+
+    def mixed(mix, given: Tensor) -> tuple[Tensor, Tensor]:
+        np.random.seed(3)
+        return mix(given.clone(), labels)
+
+    want, targets = mixed(mixing(options, 3), images)
+    clips, same = mixed(clip_mixing(options, 3), images[:, :, None].repeat(1, 1, 5, 1, 1))
+    assert not torch.equal(want, images)
+    assert torch.equal(same, targets)
+    assert torch.equal(clips, want[:, :, None].expand(-1, -1, 5, -1, -1))
+
+
+def test_clips_without_mixing_are_left_alone() -> None:
+    assert clip_mixing(OFF, 3) is None

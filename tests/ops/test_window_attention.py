@@ -39,8 +39,8 @@ CASES = [  # grid, window, shift
     ((10, 11), (10, 8), (5, 4)),  # more tokens than a tile of keys holds
 ]
 ARGUMENTS = {"backend", "device", "dtype"}
-# Largest RMS error over RMS value, against fp64 on the same (rounded) input. Values below 0.1 count as 0.1, and those of
-# a window of one token below 1 as 1: its scores have no gradient but the rounding of terms of that size, which cancel.
+# Largest RMS error over RMS value, against fp64 on the same (rounded) input. Values below 0.1 count as 0.1, and those
+# of a window of one token below 1 as 1: its scores have no gradient but rounding of terms of that size, which cancel.
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 5e-6, torch.bfloat16: 1.6e-2, torch.float16: 2e-3}
 
 

@@ -97,6 +97,7 @@ OWN = {
     "cifar10_simmim",
     "digits_nano",
     "finetune_folder",
+    "finetune_videos",
     "folder_nano",
     "simmim_nano",
 }
@@ -104,9 +105,11 @@ OTHER_TASKS = (
     "ade20k_",
     "coco_",
     "detect_",
+    "kinetics400_",
+    "motion_",
     "objects365_",
     "segment_",
-)  # see test_published_{detection,segmentation}.py
+)  # see test_published_{detection,segmentation,video}.py
 PUBLISHED = sorted({path.stem for path in RECIPES.glob("*.yaml") if not path.stem.startswith(OTHER_TASKS)} - OWN)
 
 

@@ -200,7 +200,7 @@ def test_what_cannot_be_is_refused_without_a_folder(
 def test_weights_of_videos_are_refused(pretraining: Make, tmp_path: Path) -> None:
     model = create_model("swinv2_video_nano", depths=(1, 1), num_heads=(1, 2), window_size=2, num_classes=0)
     save(model, tmp_path / "clip.safetensors")
-    with pytest.raises(ValueError, match="is a model of videos: training takes those of images"):
+    with pytest.raises(ValueError, match="is a model of videos, but task simmim takes images"):
         train(
             pretraining(model={"weights": str(tmp_path / "clip.safetensors"), "overrides": {}}),
             tmp_path / "run",

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from swinv2.cli.output import remark
-from swinv2.cli.weights import given
+from swinv2.cli.weights import given, with_progress
 from swinv2.cli.windows import size, window
-from swinv2.config import spread_image_size
 from swinv2.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
-    from torch.utils.data import DataLoader
+    from typing import Self
+
+    from torch import Tensor
 
     from swinv2.data.labelled import Batch
     from swinv2.data.sources import ImageSource
@@ -25,7 +26,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Classifier:
-    """A model that knows its classes and its input."""
+    """A model that knows its classes and its input.
+
+    Attributes:
+        word: What it looks at.
+    """
+
+    word: ClassVar[str] = "image"
 
     model: SwinTransformer
     classes: tuple[str, ...]
@@ -33,7 +40,7 @@ class Classifier:
     extra: Mapping[str, str]
 
     @classmethod
-    def load(cls, options: argparse.Namespace) -> Classifier:
+    def load(cls, options: argparse.Namespace) -> Self:
         """What the options of `add_weights_options` say.
 
         Raises:
@@ -55,21 +62,28 @@ class Classifier:
                     f"{options.weights} does not tell the window that its position bias was trained at: give it with "
                     "--trained-window-size, such as 8 or 16,16,16,8."
                 ) from None
-        if model.config.ndim != 2:
-            raise ValueError(f"{options.weights} is a model of videos: classification takes those of images.")
         classifier = cls(model, _classes(model, options), _preprocessing(model, options), model.info.extra)
         for warning in caught:
             remark(f"note: {warning.message}")
         return classifier
 
-    def loader(self, source: ImageSource, *, batch_size: int, workers: int, strict: bool) -> DataLoader[Batch]:
-        """Batches of a source as this model wants them."""
+    @property
+    def input(self) -> dict[str, Any]:
+        """What the model is given, for people and JSON."""
+        return {"image_size": self.preprocessing.size, "window_size": self.model.config.window_size}
+
+    def look(
+        self, source: ImageSource, *, batch_size: int, workers: int, strict: bool
+    ) -> Iterator[tuple[Batch, Tensor]]:
+        """Batches of a source with their logits, and a progress bar on a terminal."""
         from swinv2.data.labelled import labelled_images
         from swinv2.data.loading import make_loader
         from swinv2.data.transforms import eval_transform
+        from swinv2.tasks.inference import best_device, infer
 
         samples = labelled_images(source, eval_transform(self.preprocessing), self.preprocessing.channels, strict)
-        return make_loader(samples, batch_size=batch_size, shuffle=False, workers=workers)
+        loader = make_loader(samples, batch_size=batch_size, shuffle=False, workers=workers)
+        return with_progress(infer(self.model, loader, best_device()), len(loader))
 
 
 def _classes(model: SwinTransformer, options: argparse.Namespace) -> tuple[str, ...]:
@@ -104,4 +118,6 @@ def _preprocessing(model: SwinTransformer, options: argparse.Namespace) -> Prepr
         remark(f"{options.weights} does not tell its mean and std: these are ImageNet's")
     asked = given(options, "image_size", size)
     known = known or IMAGENET
-    return known if asked is None else replace(known, size=spread_image_size(model.config, asked))
+    if isinstance(asked, int):
+        asked = (asked, asked)
+    return known if asked is None else replace(known, size=asked)

@@ -7,19 +7,20 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from swinv2.cli.classifier import Classifier
 from swinv2.cli.images import add_image_options, open_images, positive
 from swinv2.cli.output import add_output_options, check_targets, emit, remark, table
-from swinv2.cli.weights import add_weights_options, with_progress
+from swinv2.cli.weights import add_weights_options
+from swinv2.data.clips import ClipOptions
 from swinv2.data.options import DataOptions
 from swinv2.train.recipe import parse
 
 if TYPE_CHECKING:
-    from jsonargparse import Namespace
+    from jsonargparse import ArgumentParser, Namespace
     from PIL import Image
     from torch import Tensor
 
@@ -33,15 +34,20 @@ DIVISION = ("val_fraction", "split_seed")
 
 def evaluate(arguments: Sequence[str]) -> None:
     """Measure a classifier on labelled images."""
-    options = _evaluate_options(arguments, {})
+    options = evaluate_options(arguments, {})
     check_targets([options.output, options.confusion], options.overwrite)
     from swinv2.data.sources import open_split
+
+    classifier = Classifier.load(options)
+    options = evaluate_options(arguments, classifier.extra)
+    report(classifier, open_split(options.data, options.split), options)
+
+
+def report(classifier: Classifier, source: ImageSource, options: Namespace) -> None:
+    """Measure a classifier on a source, and tell or draw what comes of it."""
     from swinv2.data.sources.base import Subset
     from swinv2.train.plots import confusion, save
 
-    classifier = Classifier.load(options)
-    options = _evaluate_options(arguments, classifier.extra)
-    source = open_split(options.data, options.split)
     labels = _labels(source, classifier, options)
     metrics, unreadable = _measure(classifier, source, labels, options)
     skipped = [*source.skipped, *unreadable]
@@ -49,9 +55,8 @@ def evaluate(arguments: Sequence[str]) -> None:
         "weights": options.weights,
         "data": options.data.path,
         "split": options.split,
-        "image_size": classifier.preprocessing.size,
-        "window_size": classifier.model.config.window_size,
-        "images": metrics.images(),
+        **classifier.input,
+        f"{classifier.word}s": metrics.images(),
         "skipped": len(skipped),
         **metrics.scalars(),
     }
@@ -71,23 +76,39 @@ def evaluate(arguments: Sequence[str]) -> None:
         remark(f"wrote {options.confusion}")
 
 
-def _evaluate_options(arguments: Sequence[str], trained: Mapping[str, str]) -> Namespace:
-    """The options; what training says of its split stands where none is given."""
+def evaluate_options(
+    arguments: Sequence[str], trained: Mapping[str, str], clip: ClipOptions | None = None
+) -> Namespace:
+    """The options; what training says of its split stands where none is given.
+
+    Args:
+        arguments: Of the verb.
+        trained: What the weights tell of their training.
+        clip: Of a classifier of videos, where no other clips are asked for.
+    """
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(prog="swinv2 evaluate", description="Measure weights.", exit_on_error=False)
     add_weights_options(parser)
     parser.add_argument("--split", choices=("val", "train", "all"), default="val", help="part of the data")
-    parser.add_argument("--batch-size", type=int, default=64, help="images at once")
+    parser.add_argument("--batch-size", type=int, default=8 if clip else 64, help="images or clips at once")
     parser.add_argument("--strict", action="store_true", help="the same as --data.strict true")
     parser.add_argument("--confusion", type=Path | None, metavar="PNG", help="draw the confusion matrix there")
     add_output_options(parser, ("table", "json"))
     parser.add_class_arguments(DataOptions, "data")
     parser.set_defaults({f"data.{name}": json.loads(trained[name]) for name in DIVISION if name in trained})
+    if clip:
+        add_clip_options(parser, clip)
     options = parse(parser, arguments)
     if options.strict:
         options.data = replace(options.data, strict=True)
     return options
+
+
+def add_clip_options(parser: ArgumentParser, clip: ClipOptions) -> None:
+    """The options of a recipe's clips, whose defaults are these."""
+    parser.add_class_arguments(ClipOptions, "video")
+    parser.set_defaults({f"video.{name}": value for name, value in asdict(clip).items()})
 
 
 def _labels(source: ImageSource, classifier: Classifier, options: Namespace) -> Tensor:
@@ -108,20 +129,21 @@ def _labels(source: ImageSource, classifier: Classifier, options: Namespace) -> 
 def _measure(
     classifier: Classifier, source: ImageSource, labels: Tensor, options: Namespace
 ) -> tuple[ClassificationMetrics, list[str]]:
-    from swinv2.tasks.inference import best_device, infer
     from swinv2.tasks.metrics import ClassificationMetrics
 
-    loader = classifier.loader(
+    looks = classifier.look(
         source, batch_size=options.batch_size, workers=options.data.workers, strict=options.data.strict
     )
     metrics = ClassificationMetrics(len(classifier.classes))
     skipped: list[str] = []
-    for batch, logits in with_progress(infer(classifier.model, loader, best_device()), len(loader)):
+    for batch, logits in looks:
         skipped += batch.skipped
         if len(logits):
             metrics.update(logits, labels[batch.labels])
     if len(skipped) == len(source):
-        raise ValueError(f"none of the {len(source)} images of {options.data.path} can be read: check the path.")
+        raise ValueError(
+            f"none of the {len(source)} {classifier.word}s of {options.data.path} can be read: check the path."
+        )
     return metrics, skipped
 
 
@@ -129,7 +151,9 @@ def _figures(results: dict[str, Any]) -> str:
     from swinv2.train.initial import show_windows
 
     shown = {name: f"{value:.2%}" if name in ("top1", "top5") else value for name, value in results.items()}
-    shown["image_size"] = "x".join(map(str, results["image_size"]))
+    for name in ("image_size", "views"):
+        if name in results:
+            shown[name] = "x".join(map(str, results[name]))
     shown["window_size"] = show_windows(results["window_size"])
     shown["loss"] = f"{results['loss']:.4f}"
     return table(list(shown.items()))
@@ -141,17 +165,9 @@ def predict(arguments: Sequence[str]) -> None:
     check_targets([options.output, options.sheet], options.overwrite)
     source = open_images(options.images, options.strict)
     classifier = Classifier.load(options)
-    rankings, unreadable = _rank(classifier, source, options)
-    if not rankings:
-        raise ValueError(f"none of the {len(source)} files is an image; the first is {unreadable[0]}")
-    named = [(source.name(index), ranking) for index, ranking in rankings.items()]
-    emit(FORMATS[options.format](named), options.output)
+    rankings = name_classes(classifier, source, options)
     if options.sheet:
         _draw_sheet(source, rankings, classifier.preprocessing.channels, options.sheet)
-    skipped = [*source.skipped, *unreadable]
-    for line in skipped:
-        remark(f"skipped {line}")
-    remark(f"{len(rankings)} images, {len(skipped)} files skipped")
 
 
 def _predict_parser() -> argparse.ArgumentParser:
@@ -163,20 +179,27 @@ def _predict_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _rank(
-    classifier: Classifier, source: ImageSource, options: argparse.Namespace
-) -> tuple[dict[int, Ranking], list[str]]:
-    """The ranking of every readable image by its index, and the reasons of the others."""
-    from swinv2.tasks.inference import best_device, infer, rank
+def name_classes(classifier: Classifier, source: ImageSource, options: argparse.Namespace) -> dict[int, Ranking]:
+    """Write the likeliest classes of every readable file, which are returned by its index, and say what is skipped."""
+    from swinv2.tasks.inference import rank
 
-    loader = classifier.loader(source, batch_size=options.batch_size, workers=options.workers, strict=options.strict)
     rankings: dict[int, Ranking] = {}
-    unreadable: list[str] = []
-    for batch, logits in with_progress(infer(classifier.model, loader, best_device()), len(loader)):
-        unreadable += batch.skipped
+    skipped = list(source.skipped)
+    for batch, logits in classifier.look(
+        source, batch_size=options.batch_size, workers=options.workers, strict=options.strict
+    ):
+        skipped += batch.skipped
         if len(logits):
             rankings |= zip(batch.indices.tolist(), rank(logits, classifier.classes, options.top), strict=True)
-    return rankings, unreadable
+    if not rankings:
+        first = skipped[len(source.skipped)]
+        raise ValueError(f"none of the {len(source)} files is a readable {classifier.word}; the first is {first}")
+    named = [(source.name(index), ranking) for index, ranking in rankings.items()]
+    emit(FORMATS[options.format](named), options.output)
+    for line in skipped:
+        remark(f"skipped {line}")
+    remark(f"{len(rankings)} {classifier.word}s, {len(skipped)} files skipped")
+    return rankings
 
 
 def _draw_sheet(source: ImageSource, rankings: dict[int, Ranking], channels: int, path: Path) -> None:

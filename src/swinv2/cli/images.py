@@ -1,4 +1,4 @@
-"""Images as people name them on a command line."""
+"""Images, and videos, as people name them on a command line."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from swinv2.cli.weights import add_weights_options
 
 if TYPE_CHECKING:
     from swinv2.data.sources import ImageSource
+    from swinv2.data.sources.folder import Kind
 
 
-def add_image_options(parser: argparse.ArgumentParser, *, batches: bool = True) -> None:
+def add_image_options(parser: argparse.ArgumentParser, *, batches: bool = True, what: str = "image") -> None:
     """Options of every `predict` on images: which, by what weights, and how they are read, one by one or in batches."""
     add = parser.add_argument
-    add("images", nargs="+", metavar="IMAGE|FOLDER|GLOB", help="what to look at")
+    add("images", nargs="+", metavar=f"{what.upper()}|FOLDER|GLOB", help="what to look at")
     add_weights_options(parser)
     if batches:
         add("--batch-size", type=positive, default=32, metavar="N", help="images at once (default: 32)")
         add("--workers", type=whole, default=0, metavar="N", help="processes that read images (default: 0)")
-    add("--strict", action="store_true", help="stop at a file that is no readable image")
+    add("--strict", action="store_true", help=f"stop at a file that is no readable {what}")
 
 
 def whole(text: str) -> int:
@@ -41,22 +42,25 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def open_images(patterns: Sequence[str], strict: bool) -> ImageSource:
-    """The files that were named, once each and in that order; from folders, only those with an image's extension."""
-    from swinv2.data.image import UnreadableImage, is_image_name, left_out
-    from swinv2.data.sources.folder import Folder
+def open_images(patterns: Sequence[str], strict: bool, kind: Kind | None = None) -> ImageSource:
+    """The files that were named, once each and in that order; from folders, only those with an image's extension, or
+    that of another kind of file.
+    """
+    from swinv2.data.image import UnreadableImage
+    from swinv2.data.sources.folder import IMAGES, Folder
 
+    kind = kind or IMAGES
     named = {os.path.abspath(pattern) for pattern in patterns}
     files: dict[str, str] = {}
     for pattern in patterns:
         for file in _expand(pattern):
             files.setdefault(os.path.abspath(file), file)
-    images = [file for place, file in files.items() if is_image_name(file) or place in named]
-    skipped = [left_out(file) for place, file in files.items() if not is_image_name(file) and place not in named]
+    images = [file for place, file in files.items() if kind.is_name(file) or place in named]
+    skipped = [kind.left_out(file) for place, file in files.items() if not kind.is_name(file) and place not in named]
     if strict and skipped:
         raise UnreadableImage(skipped[0])
     if not images:
-        raise ValueError(f"{patterns[0]} holds no images: give image files, a folder of them, or a quoted pattern.")
+        raise ValueError(f"{patterns[0]} holds no {kind.word}: give files, a folder of them, or a quoted pattern.")
     return Folder(classes=("unknown",), labels=[0] * len(images), skipped=tuple(skipped), paths=images)
 
 

@@ -1,4 +1,4 @@
-"""Which module of the command line measures and uses weights: told by the kind of model that their file holds."""
+"""Which module of the command line measures and uses weights: told by the model that their file holds."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ MODULES = {
 }
 """The module of each kind of model; it has a function for each verb, which takes the verb's arguments."""
 
+OF_IMAGES, OF_VIDEOS = MODULES["classifier"], "swinv2.cli.video"
+"""Modules of classifiers, by whether their patch has a third axis."""
+
 
 def module_for(arguments: Sequence[str]) -> ModuleType:
     """The module for the weights among the arguments of a verb; that of classifiers where the file tells no kind.
@@ -22,25 +25,27 @@ def module_for(arguments: Sequence[str]) -> ModuleType:
     Raises:
         ValueError: The file holds a model that the command line does not know.
     """
-    weights = _weights(arguments)
-    kind = _kind(weights) if weights else None
-    if kind is not None and kind not in MODULES:
-        raise ValueError(f"{weights} holds a {kind}, which this swinv2 does not know: update swinv2.")
-    return importlib.import_module(MODULES[kind or "classifier"])
+    weights, key = _weights(arguments)
+    return importlib.import_module(_module(weights, key) if weights else OF_IMAGES)
 
 
-def _weights(arguments: Sequence[str]) -> str | None:
-    """What follows --weights; None where the verb's own parser will complain."""
+def _weights(arguments: Sequence[str]) -> tuple[str | None, str | None]:
+    """What follows --weights and --key; None where the verb's own parser will complain."""
     parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
     parser.add_argument("--weights")
+    parser.add_argument("--key")
     try:
-        weights: str | None = parser.parse_known_args(list(arguments))[0].weights
+        options = parser.parse_known_args(list(arguments))[0]
     except argparse.ArgumentError:
-        return None
-    return weights
+        return None, None
+    return options.weights, options.key
 
 
-def _kind(weights: str) -> str | None:
-    from swinv2.tasks.models import kind_of
+def _module(weights: str, key: str | None) -> str:
+    from swinv2.tasks.models import axes_of, kind_of
 
-    return kind_of(weights)
+    kind = kind_of(weights) or "classifier"
+    if kind not in MODULES:
+        raise ValueError(f"{weights} holds a {kind}, which this swinv2 does not know: update swinv2.")
+    of_clips = MODULES[kind] == OF_IMAGES and axes_of(weights, key) == 3
+    return OF_VIDEOS if of_clips else MODULES[kind]

@@ -36,7 +36,8 @@ def main(arguments: Sequence[str]) -> None:
 def _read(arguments: Sequence[str]) -> tuple[Namespace, Recipe, Path]:
     parser = recipe_parser(
         prog="swinv2 train",
-        description="Train as a recipe says: classify, detect, segment or pre-train by SimMIM, and leave a run folder.",
+        description="Train as a recipe says: classify images or videos, detect, segment, or pre-train by SimMIM; leave "
+        "a run folder.",
     )
     parser.add_argument("recipe", type=Path | None, nargs="?", help="YAML file; options given here override it")
     parser.add_argument("--out", type=Path | None, metavar="RUN", help="new run folder (default: runs/NAME)")

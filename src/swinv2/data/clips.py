@@ -28,8 +28,8 @@ class ClipOptions:
         fps: Frames a second of a dense clip, whatever the video's rate; null counts by stride.
         sampling: dense (frames a stride apart, from anywhere in the video) or uniform (spread over all of it).
         short: What a dense clip shows past the end of a short video: repeat its last frame, or loop from its start.
-        views: Clips of each video, and crops of each clip (1, 3 or 5), whose predictions testing averages; the
-            published figures are of 1 1 and of 4 5.
+        views: Clips of each video, and crops of each clip (1, 3 or 5), whose predictions validation and testing
+            average; the published figures are of 1 1 and of 4 5.
     """
 
     frames: int = 16
@@ -52,6 +52,11 @@ class ClipOptions:
                 raise ValueError(f"{name} {getattr(self, name)!r} is unknown: use {' or '.join(choices)}.")
         if self.views[0] < 1 or self.views[1] not in (1, 3, 5):
             raise ValueError(f"views {self.views} are no clips and crops: give 1 or more clips, and 1, 3 or 5 crops.")
+
+    def __str__(self) -> str:
+        if self.sampling == "uniform":
+            return f"{self.frames} frames of equal parts"
+        return f"{self.frames} frames, " + (f"{self.stride} apart" if self.fps is None else f"{self.fps:g} a second")
 
     def to_extra(self) -> dict[str, str]:
         """What the weights of a run say of their clips, for `swinv2.info.ModelInfo.extra`."""

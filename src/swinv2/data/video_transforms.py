@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 
 from swinv2.data.clips import ClipOptions, random_clip, view_clips
 from swinv2.data.options import AugmentOptions
-from swinv2.data.transforms import CentreCrop, Normalise, Transform, train_transform
+from swinv2.data.transforms import CentreCrop, Mixing, Normalise, Transform, mixing, train_transform
 from swinv2.data.video import Video, open_video
 from swinv2.preprocessing import Preprocessing
 
@@ -60,6 +60,17 @@ def clip_views(options: ClipOptions, preprocessing: Preprocessing) -> ClipReader
         for place in PLACES[crops]
     ]
     return _ClipViews(options, transforms, preprocessing.channels)
+
+
+def clip_mixing(augment: AugmentOptions, num_classes: int) -> Mixing | None:
+    """`swinv2.data.transforms.mixing` for clips ``[B, C, T, H, W]``, whose frames all mix alike."""
+    mix = mixing(augment, num_classes)
+    return None if mix is None else partial(_mix_clips, mix)
+
+
+def _mix_clips(mix: Mixing, clips: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    mixed, targets = mix(clips.flatten(1, 2), labels)
+    return mixed.unflatten(1, clips.shape[1:3]), targets
 
 
 @dataclass(frozen=True)

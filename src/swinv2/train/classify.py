@@ -19,7 +19,17 @@ from swinv2.tasks.base import Optimise, Task
 from swinv2.tasks.classify import ClassificationTask
 from swinv2.train.folder import RunFolder
 from swinv2.train.images import ImageJob
-from swinv2.train.initial import Initial, check_weights, described, fresh_config, own_info, prepared, what_changes
+from swinv2.train.initial import (
+    Initial,
+    as_stored,
+    asked,
+    check_weights,
+    described,
+    fresh_config,
+    own_info,
+    prepared,
+    what_changes,
+)
 from swinv2.train.job import Draw
 from swinv2.train.options import Recipe
 from swinv2.train.plots import confusion, save
@@ -112,7 +122,7 @@ def _from_weights(recipe: Recipe, weights: str, classes: Sequence[str]) -> Initi
     options = recipe.model
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        stored = load(weights, dtype="keep", key=options.weights_key, **options.overrides)
+        stored = load(weights, dtype="keep", key=options.weights_key, **as_stored(options.overrides))
     check_weights(recipe, stored)
     whole = recipe.completed(stored.info.preprocessing)
     places = find_classes(classes, stored.info.classes)
@@ -122,10 +132,9 @@ def _from_weights(recipe: Recipe, weights: str, classes: Sequence[str]) -> Initi
         model = load(
             weights,
             key=options.weights_key,
-            window_size=options.window_size,
             in_channels=whole.input.channels,
             class_indices=[place for place in places if place is not None] if same else None,
-            **options.overrides,
+            **asked(recipe, stored.config),
         )
     if not same:
         model.reset_head(len(classes))

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from swinv2.checkpoint.settle import wanted_config
 from swinv2.checkpoint.transfer import FREE, transfer
 from swinv2.config import VARIANTS, Stages, SwinConfig, make_config
 from swinv2.data.classes import find_classes
+from swinv2.data.clips import ClipOptions
 from swinv2.info import ModelInfo
 from swinv2.model import Native
 from swinv2.storage import ENCODERS, Stored, parse_kind, parse_metadata
@@ -24,6 +26,15 @@ from swinv2.train.options import ModelOptions, Recipe
 
 Make = Callable[[Recipe, SwinConfig], Native]
 """A fresh model with a head of its own on a backbone, for a completed recipe."""
+
+TAKES = {1: "signals", 2: "images", 3: "videos"}
+"""What a model is of, by the axes of its input."""
+
+CLIPS = VARIANTS["swinv2_video_tiny"]
+"""Tells how long patch and window are where weights of images are to take clips, and nobody says it."""
+
+OF_CLIPS = ("patch_size", "merge_size")
+"""Overrides that make a model of clips of one of images."""
 
 
 @dataclass(frozen=True)
@@ -171,14 +182,14 @@ def own_info(recipe: Recipe, classes: Sequence[str], source: str) -> ModelInfo:
 def fresh_config(recipe: Recipe, num_classes: int) -> SwinConfig:
     """The architecture of a completed recipe that starts from scratch."""
     name, frozen = str(recipe.model.name), recipe.model.frozen_stages
-    if name in VARIANTS and VARIANTS[name].ndim != 2:
-        raise ValueError(f"{name} is a model of videos: training takes those of images.")
+    if name in VARIANTS and VARIANTS[name].ndim != recipe.axes:
+        raise ValueError(_odd(name, VARIANTS[name], recipe))
     if frozen:
         raise ValueError(f"model.frozen_stages {frozen} would keep random weights: give --weights, or use 0.")
     return make_config(
         name,
         window_size=recipe.model.window_size,
-        image_size=recipe.model.size,
+        image_size=recipe.input_size,
         num_classes=num_classes,
         in_channels=recipe.input.channels,
         **recipe.model.overrides,
@@ -188,9 +199,10 @@ def fresh_config(recipe: Recipe, num_classes: int) -> SwinConfig:
 def check_weights(recipe: Recipe, stored: Native) -> None:
     """ValueError where a recipe asks of weights what they cannot give."""
     options, config = recipe.model, stored.config
-    if config.ndim != 2:
-        raise ValueError(f"{options.weights} is a model of videos: training takes those of images.")
-    _check_name(options, config, str(options.weights), "leave model.name out")
+    if config.ndim not in (2, recipe.axes):
+        raise ValueError(_odd(str(options.weights), config, recipe))
+    new = config if config.ndim == recipe.axes else wanted_config(config, asked(recipe, config))
+    _check_name(options, new, str(options.weights), "leave model.name out")
     if options.frozen_stages > config.num_stages:
         raise ValueError(
             f"model.frozen_stages {options.frozen_stages} is more than the {config.num_stages} stages of "
@@ -203,11 +215,44 @@ def check_weights(recipe: Recipe, stored: Native) -> None:
         )
 
 
+def asked(recipe: Recipe, has: SwinConfig) -> dict[str, Any]:
+    """What is asked of weights: the recipe's window and overrides, and, where they are of images and clips are to be
+    seen, what they lack for these: patch and window are then as long as those of the models of videos.
+
+    Raises:
+        ValueError: The recipe's patch is one of images.
+    """
+    options = recipe.model
+    wanted = {"window_size": options.window_size, **options.overrides}
+    if has.ndim == recipe.axes:
+        return wanted
+    patch = wanted.setdefault("patch_size", (CLIPS.patch_size[0], *has.patch_size))
+    if isinstance(patch, int) or len(patch) != recipe.axes:
+        raise ValueError(
+            f"model.overrides.patch_size {patch} is a patch of images: give three numbers, frames first, as [2, 4, 4]."
+        )
+    if wanted["window_size"] is None:
+        frames = CLIPS.window_size[0][0]
+        wanted["window_size"] = tuple((frames, *window) for window in has.window_size)
+    return wanted
+
+
+def as_stored(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The overrides that open weights as they are, whatever they are to take."""
+    return {name: value for name, value in overrides.items() if name not in OF_CLIPS}
+
+
+def _odd(name: str, has: SwinConfig, recipe: Recipe) -> str:
+    takes = TAKES[recipe.axes]
+    return f"{name} is a model of {TAKES[has.ndim]}, but task {recipe.task} takes {takes}: choose one of {takes}."
+
+
 def _check_name(options: ModelOptions, has: SwinConfig, where: str, remedy: str) -> None:
     """ValueError where a recipe's name means another architecture than `where` has."""
     if options.name is None:
         return
-    named = make_config(options.name, **options.overrides).to_dict()
+    fixed = {name: value for name, value in options.overrides.items() if name not in FREE}
+    named = make_config(options.name, **fixed).to_dict()
     for field, value in has.to_dict().items():
         if field not in FREE and named[field] != value:
             raise ValueError(
@@ -223,6 +268,11 @@ def what_changes(stored: Native, new: SwinConfig, recipe: Recipe, whole: Recipe)
     yield f"window {window} -> {now}{bias}" if window != now else f"window {now}{bias}"
     if known is not None and known.size != whole.model.size:
         yield f"images {'x'.join(map(str, known.size))} -> {'x'.join(map(str, whole.model.size))}"
+    if old.ndim != new.ndim:
+        yield f"images -> clips, patch {'x'.join(map(str, new.patch_size))}"
+    clips = ClipOptions.from_extra(stored.info.extra)
+    if recipe.axes == 3 and clips is not None and str(clips) != str(recipe.video):
+        yield f"clips of {clips} -> {recipe.video}"
     if known is None and recipe.preprocessing.mean is None:
         yield "mean and std unknown, so ImageNet's"
     if old.in_channels != new.in_channels:

@@ -31,6 +31,7 @@ JOBS = {
     "detect": "swinv2.train.detect.DetectJob",
     "segment": "swinv2.train.segment.SegmentJob",
     "simmim": "swinv2.train.simmim.SimMIMJob",
+    "video": "swinv2.train.video.VideoJob",
 }
 """The job of each task of a recipe."""
 

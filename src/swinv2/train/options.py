@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
-from swinv2.config import SwinConfig, default_image_size, did_you_mean
+from swinv2.config import Axes, SwinConfig, default_image_size, did_you_mean
+from swinv2.data.clips import ClipOptions
 from swinv2.data.detection_options import CocoLayout, DetectionAugmentOptions
 from swinv2.data.options import AugmentOptions, DataOptions
 from swinv2.data.segmentation_options import LabelMapLayout, SegmentationAugmentOptions
@@ -22,7 +23,7 @@ from swinv2.train.engine_options import (
     TrainerOptions,
 )
 
-TaskName = Literal["classify", "detect", "segment", "simmim"]
+TaskName = Literal["classify", "detect", "segment", "simmim", "video"]
 """What a recipe can train; a task with options of its own has a group of its name in `Recipe`."""
 
 MUST_BE_OFF: dict[str, dict[str, str]] = {
@@ -43,8 +44,8 @@ FIXED = {
 }
 """Arguments of the model that no override may give, and where they come from."""
 
-DEFAULT_MODEL = "swinv2_nano"
-"""The model of a recipe that gives neither a name nor weights."""
+DEFAULT_MODELS = {2: "swinv2_nano", 3: "swinv2_video_nano"}
+"""The model, by the axes of its input, of a recipe that gives neither a name nor weights."""
 
 IMAGENET = Preprocessing(size=(256, 256), mean=IMAGENET_MEAN, std=IMAGENET_STD)
 """What stands where neither the recipe nor the weights say how pixels become input; its size is not used."""
@@ -55,7 +56,8 @@ class ModelOptions:
     """Which model to train.
 
     Args:
-        name: A name that `swinv2 models` lists; by default the weights' architecture, or swinv2_nano without weights.
+        name: A name that `swinv2 models` lists; by default the weights' architecture, or swinv2_nano without weights
+            (swinv2_video_nano for videos).
         weights: File, folder or hub id of weights to start from, in any format that swinv2 reads; by default, training
             starts from scratch.
         weights_key: Which weights to take where the file holds several, such as state_dict_ema.
@@ -178,8 +180,8 @@ class Recipe:
     """Everything that a run depends on.
 
     Args:
-        task: The kind of training: classify, detect, segment, or simmim for pre-training without
-            labels.
+        task: The kind of training: classify, detect, segment, video, or simmim for pre-training
+            without labels.
         seed: Seed of the weights, the augmentation and the order of images.
         model: The architecture.
         preprocessing: Normalisation and validation crop.
@@ -193,6 +195,7 @@ class Recipe:
         detect: Detector and augmentation of task detect.
         segment: Heads, label maps, augmentation and loss of task segment.
         simmim: Masks and targets of task simmim.
+        video: Clips of task video, of which validation looks at the views.
     """
 
     task: TaskName = "classify"
@@ -209,6 +212,7 @@ class Recipe:
     detect: DetectOptions = field(default_factory=DetectOptions)
     segment: SegmentOptions = field(default_factory=SegmentOptions)
     simmim: SimMIMOptions = field(default_factory=SimMIMOptions)
+    video: ClipOptions = field(default_factory=ClipOptions)
 
     def __post_init__(self) -> None:
         self._check_task()
@@ -245,6 +249,16 @@ class Recipe:
         """What images go through before the model; of a completed recipe."""
         return Preprocessing(size=self.model.size, **vars(self.preprocessing))
 
+    @property
+    def axes(self) -> int:
+        """Of the model's input: 2 of images, 3 of clips."""
+        return 3 if self.task == "video" else 2
+
+    @property
+    def input_size(self) -> Axes:
+        """Size of the model's input along each axis, a clip's frames first; of a completed recipe."""
+        return (self.video.frames, *self.model.size) if self.axes == 3 else self.model.size
+
     def completed(self, known: Preprocessing | None = None) -> Recipe:
         """The same with image size and preprocessing filled in where they are left out.
 
@@ -257,7 +271,7 @@ class Recipe:
         """
         model = self.model
         if not model.weights:
-            model = replace(model, name=model.name or DEFAULT_MODEL)
+            model = replace(model, name=model.name or DEFAULT_MODELS[self.axes])
         if model.image_size is None:
             model = replace(model, image_size=_own_size(model, known))
         return replace(self, model=model, preprocessing=self.preprocessing.completed(known or IMAGENET))
