@@ -136,8 +136,8 @@ def report(setting: Setting, results: Results) -> Report:
         return _report_weights(results)
     table = Table(
         name="growth",
-        caption="Growth: amplitude of the last block of the deep stage (the third of four) over its first; extremes: largest "
-        "over smallest of all blocks",
+        caption="Growth: amplitude of the last block of the deep stage (the third of four) over its first; extremes: "
+        "largest over smallest of all blocks",
         head=["model", *(f"{label}, {what}" for label in NORMS.values() for what in ("growth", "extremes"))],
         rows=[*_rows_init(results), *_rows_trained(setting, results)],
         form="{:.2f}",
@@ -148,8 +148,8 @@ def report(setting: Setting, results: Results) -> Report:
         pictures=_pictures(setting, results),
         claims=_claims(setting, results),
         notes=[
-            "At initialisation the norms of res-post branches are 0, so that its blocks change nothing: what is left is "
-            "patch merging and, in H, the extra norms. The comparison that says something is that after training.",
+            "At initialisation the norms of res-post branches are 0, so that its blocks change nothing: what is left "
+            "is patch merging and, in H, the extra norms. The comparison that says something is that after training.",
         ],
     )
 
@@ -300,9 +300,9 @@ def _report_weights(results: Results) -> Report:
 STUDY = Study(
     title="Amplitude of activations on the main branch, by block, width and norm",
     source="Figure 2, section 3.2",
-    question="Mean |x| of what leaves each block, for one photo: of the named models T to H as they are initialised, and "
-    "of narrow models of the same shape before and after training. V1 is pre-norm with dot products and a bias table, V2 "
-    "res-post-norm with cosine attention and log-spaced continuous bias.",
+    question="Mean |x| of what leaves each block, for one photo: of the named models T to H as they are initialised, "
+    "and of narrow models of the same shape before and after training. V1 is pre-norm with dot products and a bias "
+    "table, V2 res-post-norm with cosine attention and log-spaced continuous bias.",
     bases={
         "digits": {"trainer.epochs": 10},
         "images": {"trainer.epochs": 4},

@@ -152,6 +152,11 @@ def chosen(results: Results, **factors: object) -> list[Done]:
     return [done for done in results if all(done.cell.factors.get(name) == value for name, value in factors.items())]
 
 
+def validated(results: Results) -> int:
+    """Validation images, of which every training counts the same."""
+    return next((int(done.figures["images"]) for done in results if "images" in done.figures), 1)
+
+
 def values(results: Results, figure: str, **factors: object) -> list[float]:
     """A figure of the cells that have these factors, of those that have it."""
     found = (done.figures.get(figure) for done in chosen(results, **factors))

@@ -64,7 +64,7 @@ def _profile(head: Tensor, colour: int, *, dashed: bool) -> Line:
 
 
 def by_stage(own: SwinStages, wide: SwinStages) -> list[tuple[int, Sizes, Tensor, Tensor]]:
-    """Number, trained window, and the two tables of the last block, of every stage that was trained on several tokens."""
+    """Number, trained window, and the last block's two tables, of every stage that was trained on several tokens."""
     found = []
     for stage, trained in enumerate(own.config.trained_window_size):
         if max(trained) > 1:

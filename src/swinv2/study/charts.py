@@ -15,13 +15,14 @@ COLOURS = ("#0969da", "#bc4c00", "#1a7f37", "#8250df", "#bf3989", "#57606a")
 
 @dataclass(frozen=True)
 class Line:
-    """Points of a curve, their spread, and how to draw it."""
+    """Points of a curve, their spread, and how to draw it; crosses ("x") are not joined."""
 
     x: Sequence[float]
     y: Sequence[float]
     spread: Sequence[float] | None = None
     dashed: bool = False
     colour: int | None = None
+    marker: str = "o"
 
 
 def of_means(x: Sequence[float], means: Sequence[Mean | None], scale: float = 1.0) -> Line:
@@ -38,11 +39,12 @@ def draw(axes: Axes, lines: Mapping[str, Line], *, x: str, y: str, title: str = 
     """Curves with a legend, and bars of one standard deviation."""
     for number, (name, line) in enumerate(lines.items()):
         colour = COLOURS[(number if line.colour is None else line.colour) % len(COLOURS)]
-        style = {"color": colour, "linestyle": "--" if line.dashed else "-", "label": name}
+        joined = "" if line.marker == "x" else "--" if line.dashed else "-"
+        style = {"color": colour, "linestyle": joined, "label": name}
         if line.spread is None:
             axes.plot(line.x, line.y, marker="." if len(line.x) < 60 else "", **style)
         else:
-            axes.errorbar(line.x, line.y, line.spread, marker="o", markersize=4, capsize=3, **style)
+            axes.errorbar(line.x, line.y, line.spread, marker=line.marker, markersize=5, capsize=3, **style)
     axes.set(xlabel=x, ylabel=y)
     axes.set_title(title, parse_math=False)
     axes.grid(alpha=0.3)
@@ -107,4 +109,37 @@ def bars(
     axes.margins(y=0.12)
     axes.grid(axis="y", alpha=0.3)
     axes.legend(fontsize=9)
+    return figure
+
+
+def stacked(
+    rows: Mapping[str, Mapping[str, float]], *, x: str, title: str = "", lines: Mapping[str, float] | None = None
+) -> Figure:
+    """A horizontal bar of parts for each row, and upright lines with a name.
+
+    Args:
+        rows: lengths by the names of the parts, by what stands beside the bar.
+        x: the axis.
+        title: above.
+        lines: where to draw them.
+    """
+    figure = Figure(figsize=(8.5, 1.6 + 0.36 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    left = [0.0] * len(rows)
+    for number, part in enumerate(next(iter(rows.values()))):
+        sizes = [row[part] for row in rows.values()]
+        if any(sizes):
+            axes.barh(range(len(rows)), sizes, left=left, color=COLOURS[number % len(COLOURS)], label=part)
+        left = [start + size for start, size in zip(left, sizes, strict=True)]
+    for place, whole in enumerate(left):
+        axes.annotate(f"{whole:.3g}", (whole, place), xytext=(3, 0), textcoords="offset points", va="center", size=8)
+    for name, at in (lines or {}).items():
+        axes.axvline(at, color="black", linewidth=0.9, linestyle="--")
+        axes.annotate(name, (at, 1), xycoords=("data", "axes fraction"), ha="right", va="bottom", size=8)
+    axes.set_yticks(range(len(rows)), list(rows), parse_math=False)
+    axes.invert_yaxis()
+    axes.margins(x=0.1)
+    axes.set(xlabel=x)
+    figure.suptitle(title, size=11, parse_math=False)
+    figure.legend(loc="outside lower center", ncols=6, fontsize=9)
     return figure

@@ -1,4 +1,4 @@
-"""Runs what is missing of a study, cell by cell, and writes its report after each; trainings go on where they stopped."""
+"""Runs what is missing of a study, cell by cell, with a report after each; trainings go on where they stopped."""
 
 from __future__ import annotations
 
@@ -48,8 +48,7 @@ def run_study(
     """
     cells = {cell.name: cell for cell in study.cells(setting)}
     made = recipes(study, setting, cells)
-    if made:
-        _check_data(next(iter(made.values())), study.validates)
+    data = _check_data(next(iter(made.values())), study.validates) if made else {}
     _remember(out, _configuration(name, setting, made))
     todo = [each for each in made if not (out / "cells" / each / RESULT).exists()]
     if todo:
@@ -61,6 +60,7 @@ def run_study(
         for number, (each, cell) in enumerate(cells.items(), start=1):
             say(f"cell {number} of {len(cells)}: {each}")
             done.append(_finished(cell, made.get(each), study, setting, out / "cells", say))
+            done[-1] = replace(done[-1], figures={**done[-1].figures, **data})
             write_report(name, study, setting, done, out)
     except KeyboardInterrupt:
         left = f"{len(done)} of {len(cells)} cells are done"
@@ -71,8 +71,8 @@ def run_study(
 RESULT = "figures.json"
 
 
-def _check_data(recipe: Recipe, validates: bool) -> None:
-    """ValueError where the data are too few to train or to compare on."""
+def _check_data(recipe: Recipe, validates: bool) -> dict[str, int]:
+    """How many images validate, and classes; ValueError where the data are too few to train or to compare on."""
     training, validation = job_of(recipe.task).open(recipe)
     least = max(recipe.trainer.batch_size, 1)
     if len(training) < least:
@@ -85,6 +85,7 @@ def _check_data(recipe: Recipe, validates: bool) -> None:
             f"{recipe.data.path} has {len(validation)} validation images, too few to compare accuracies by: give "
             f"{LEAST_VALIDATION} or more, or hold out more with --data.val_fraction."
         )
+    return {"images": len(validation), "classes": len(training.classes)}
 
 
 def _configuration(name: str, setting: Setting, made: Mapping[str, Recipe]) -> dict[str, Any]:
