@@ -71,6 +71,17 @@ def run_study(
 RESULT = "figures.json"
 
 
+def planned(study: Study, setting: Setting) -> str:
+    """What a study would train, and whether it fits: nothing runs, but the data are opened."""
+    cells = {cell.name: cell for cell in study.cells(setting)}
+    made = recipes(study, setting, cells)
+    told = f"{len(cells)} cells, {len(made)} of them trained"
+    if not made:
+        return told
+    _check_data(next(iter(made.values())), study.validates)
+    return f"{told}; {fitted(made.values(), Machine.here(), setting.scale)[0]}"
+
+
 def _check_data(recipe: Recipe, validates: bool) -> dict[str, int]:
     """How many images validate, and classes; ValueError where the data are too few to train or to compare on."""
     training, validation = job_of(recipe.task).open(recipe)

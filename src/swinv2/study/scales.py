@@ -74,7 +74,7 @@ def recipes(study: Study, setting: Setting, cells: Mapping[str, Cell]) -> dict[s
     made = {}
     for name, cell in cells.items():
         if cell.changes is not None:
-            recipe = changed(base, {**cell.changes, **setting.changes})
+            recipe = changed(base, {**setting.changes, **cell.changes})
             every = recipe.trainer.validate_every or recipe.trainer.total
             made[name] = changed(recipe, {"trainer.validate_every": every})
     return made
