@@ -6,12 +6,15 @@ import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from swinv2.cli.images import positive
 from swinv2.cli.output import remark
 from swinv2.cli.windows import size, window
 from swinv2.study.base import STUDIES, Setting, Study, Subject, find_study
+
+if TYPE_CHECKING:
+    from jsonargparse import Namespace
 
 OF_WEIGHTS = ("key", "trained_window_size", "image_size")
 
@@ -76,7 +79,13 @@ def _changes(rest: Sequence[str]) -> dict[str, Any]:
 
     parsed = parse(recipe_parser(prog="swinv2 study"), rest, instantiate=False)
     names = [argument[2:].partition("=")[0] for argument in rest if argument.startswith("--")]
-    return {name: parsed[name] for name in names}
+    return {name: _value(parsed, name) for name in names}
+
+
+def _value(parsed: Namespace, name: str) -> Any:
+    """Of an option, or of a key within one, as model.overrides has them."""
+    group, _, key = name.rpartition(".")
+    return parsed[name] if name in parsed else parsed[group][key]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -58,6 +58,10 @@ SIMMIM: Mapping[str, Any] = {
 """Changes that make pre-training of any of them, but for its masks."""
 
 
+FIXED = ("data.path", "task", "model.weights", "trainer.accumulate")
+"""Options of a recipe that follow from those of a study, or from the planner."""
+
+
 def recipes(study: Study, setting: Setting, cells: Mapping[str, Cell]) -> dict[str, Recipe]:
     """The recipe of each cell that trains; of one that starts from another's weights, as if from scratch.
 
@@ -68,7 +72,7 @@ def recipes(study: Study, setting: Setting, cells: Mapping[str, Cell]) -> dict[s
         ValueError: An option that does not exist, that cannot be, or in which the cells differ.
     """
     for name in setting.changes:
-        if any(f"{name}.".startswith(f"{fixed}.") for fixed in study.varies):
+        if any(f"{name}.".startswith(f"{fixed}.") for fixed in (*study.varies, *FIXED)):
             raise ValueError(f"{name} is what this study varies or sets by itself: leave it out.")
     base = changed(BASES[setting.family], {"data.path": setting.data, **study.bases.get(setting.family, {})})
     made = {}

@@ -33,11 +33,24 @@ SIZES = {"laptop": ("swinv2_nano",), "paper": ("swinv2_tiny", "swinv2_small", "s
 DROP_PATH = {"swinv2_nano": 0.0, "swinv2_tiny": 0.2, "swinv2_small": 0.3, "swinv2_base": 0.5}
 
 TUNING: dict[str, dict[str, Any]] = {
-    "digits": {"trainer.steps": 40, "schedule.warmup_steps": 5, "optimizer.base_lr": 2e-3},
-    "images": {"trainer.steps": 100, "schedule.warmup_steps": 10, "optimizer.base_lr": 1e-3},
+    "digits": {
+        "trainer.epochs": None,
+        "trainer.steps": 40,
+        "trainer.validate_every": 40,
+        "schedule.warmup_steps": 5,
+        "optimizer.base_lr": 2e-3,
+    },
+    "images": {
+        "trainer.epochs": None,
+        "trainer.steps": 100,
+        "trainer.validate_every": 100,
+        "schedule.warmup_steps": 10,
+        "optimizer.base_lr": 1e-3,
+    },
     "paper": {
         "trainer.epochs": 30,
         "trainer.steps": None,
+        "trainer.validate_every": None,
         "schedule.warmup_epochs": 5,
         "schedule.warmup_steps": None,
         "schedule.warmup_lr": 2e-8,
@@ -46,10 +59,9 @@ TUNING: dict[str, dict[str, Any]] = {
         "optimizer.weight_decay": 1e-8,
     },
 }
-"""What fine-tuning has of its own; the paper's: 30 epochs at 4e-5 for a batch of 1024, weight decay 1e-8."""
+"""What fine-tuning has of its own; the paper's: 30 epochs at 4e-5 for a batch of 1024, weight decay 1e-8.
 
-AT_THE_END = {"trainer.epochs": None, "trainer.validate_every": None}
-"""A fine-tuning's length is its own, in steps unless `TUNING` says otherwise."""
+Its length is its own, whatever is asked of the trainings before."""
 
 ALIKE = 0.01
 """Accuracies that differ by a point or less count as the same at the trained window."""
@@ -69,7 +81,7 @@ def cells(setting: Setting) -> list[Cell]:
                     factors=factors, changes={**changes, "model.image_size": size, "model.window_size": window}
                 )
                 wide = {"model.image_size": TUNED * size, "model.window_size": TUNED * window}
-                tuning = {**changes, **wide, **AT_THE_END, **TUNING[setting.family]}
+                tuning = {**changes, **wide, **TUNING[setting.family]}
                 found += [first, Cell(factors={**factors, "tuned": "tuned"}, changes=tuning, start=first.name)]
     return found
 
