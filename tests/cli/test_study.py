@@ -91,7 +91,7 @@ def test_amplitudes_of_anybodys_weights_over_anybodys_image(swinv2: Callable, we
     assert yaml.safe_load((out / "study.yaml").read_text())["subject"]["weights"] == str(weights)
     status, _, err = swinv2("study", "activations", "--weights", weights, "--out", out)
     assert status == 2
-    assert f"{out} holds a study with another" in err
+    assert f"{out} holds a study that differs in" in err
 
 
 @pytest.mark.slow

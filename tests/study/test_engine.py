@@ -82,7 +82,7 @@ def test_a_training_that_diverges_is_a_result(tiny_study: Callable[..., Study], 
 
 def test_a_folder_of_another_study_is_refused(tiny_study: Callable[..., Study], tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(yaml.safe_dump({"study": "tiny", "scale": "laptop", "data": "photos"}))
-    with pytest.raises(ValueError, match="holds a study with another data: choose another --out"):
+    with pytest.raises(ValueError, match="holds a study that differs in data: choose another --out"):
         run_study("tiny", tiny_study(), SETTING, tmp_path, say=silent)
     assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
 

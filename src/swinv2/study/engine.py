@@ -49,12 +49,15 @@ def run_study(
     cells = {cell.name: cell for cell in study.cells(setting)}
     made = recipes(study, setting, cells)
     data = _check_data(next(iter(made.values())), study.validates) if made else {}
-    _remember(out, _configuration(name, setting, made))
+    configuration = _configuration(name, setting, made)
+    _check_folder(out, configuration)
     todo = [each for each in made if not (out / "cells" / each / RESULT).exists()]
     if todo:
         told, parts = fitted((made[each] for each in todo), machine or Machine.here(), setting.scale)
         say(told)
         made = {each: changed(recipe, {"trainer.accumulate": parts}) for each, recipe in made.items()}
+    with written_aside(out / CONFIGURATION) as draft:
+        draft.write_text(yaml.safe_dump(configuration, sort_keys=False), encoding="utf-8")
     done: list[Done] = []
     try:
         for number, (each, cell) in enumerate(cells.items(), start=1):
@@ -69,6 +72,7 @@ def run_study(
 
 
 RESULT = "figures.json"
+CONFIGURATION = "study.yaml"
 
 
 def planned(study: Study, setting: Setting) -> str:
@@ -100,7 +104,7 @@ def _check_data(recipe: Recipe, validates: bool) -> dict[str, int]:
 
 
 def _configuration(name: str, setting: Setting, made: Mapping[str, Recipe]) -> dict[str, Any]:
-    """Plain data that say all of a study; YAML's and JSON's reading of it are equal."""
+    """Plain data that say all of a study; YAML's and JSON's reading of them are equal."""
     whole = {
         "study": name,
         **asdict(setting),
@@ -110,19 +114,16 @@ def _configuration(name: str, setting: Setting, made: Mapping[str, Recipe]) -> d
     return plain
 
 
-def _remember(out: Path, configuration: Mapping[str, Any]) -> None:
-    """Write the configuration; ValueError where the folder holds another one, or something else."""
-    path = out / "study.yaml"
+def _check_folder(out: Path, configuration: Mapping[str, Any]) -> None:
+    """ValueError where the folder holds another configuration, or something else."""
+    path = out / CONFIGURATION
     if path.exists():
         before = yaml.safe_load(path.read_text(encoding="utf-8"))
         differ = [key for key in configuration if before.get(key) != configuration[key]]
         if differ:
-            raise ValueError(f"{out} holds a study with another {differ[0]}: choose another --out.")
-        return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise ValueError(f"{out} holds a study that differs in {differ[0]}: choose another --out.")
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} exists and is no folder of a study: choose another --out.")
-    with written_aside(path) as draft:
-        draft.write_text(yaml.safe_dump(dict(configuration), sort_keys=False), encoding="utf-8")
 
 
 def _finished(cell: Cell, recipe: Recipe | None, study: Study, setting: Setting, folder: Path, say: Say) -> Done:
