@@ -48,6 +48,8 @@ def test_wrong_input_is_one_sentence(swinv2: Callable, tmp_path: Path, weights: 
     refused("(the nearest is 'trainer.epochs')", "window-transfer", "--trainer.epoch", "1")
     refused("trainer.batch_size 0 is too small", "window-transfer", "--trainer.batch_size", "0")
     refused("no/photos is no folder", "window-transfer", "--data", "no/photos")
+    refused("'no.pth'", "bias-maps", "--weights", "no.pth")
+    refused("no.png", "activations", "--weights", weights, "--image", "no.png")
 
 
 def test_the_papers_scale_is_refused_by_the_planner(swinv2: Callable, tmp_path: Path, class_folders: Callable) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -56,6 +57,7 @@ def run_study(
         told, parts = fitted((made[each] for each in todo), machine or Machine.here(), setting.scale)
         say(told)
         made = {each: changed(recipe, {"trainer.accumulate": parts}) for each, recipe in made.items()}
+    fresh = not out.exists()
     with written_aside(out / CONFIGURATION) as draft:
         draft.write_text(yaml.safe_dump(configuration, sort_keys=False), encoding="utf-8")
     done: list[Done] = []
@@ -68,6 +70,10 @@ def run_study(
     except KeyboardInterrupt:
         left = f"{len(done)} of {len(cells)} cells are done"
         raise KeyboardInterrupt(f"stopped by Ctrl-C, {left}; the same command with --out {out} goes on") from None
+    except (ValueError, OSError):
+        if fresh and all(path.is_dir() or path.name == CONFIGURATION for path in out.rglob("*")):
+            shutil.rmtree(out)  # nothing was reached, and another attempt may be another study
+        raise
     return done
 
 
