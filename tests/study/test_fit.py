@@ -7,6 +7,7 @@ from swinv2.study.fit import Machine, fitted
 from swinv2.study.scales import BASES, changed
 from swinv2.train.options import Recipe
 
+PAPER = changed(BASES["paper"], {"model.name": "swinv2_nano", "model.image_size": 32, "model.window_size": 4})
 SMALL = changed(BASES["digits"], {"model.overrides": {"depths": [1, 1], "num_heads": [1, 2]}, "data": DataOptions()})
 
 
@@ -39,23 +40,21 @@ def test_the_largest_training_is_planned() -> None:
 
 def test_what_cannot_fit_is_refused_before_anything_runs() -> None:
     told = "--scale laptop does not fit here: swinv2_nano at 16 x 16, 64 images a step, needs "
-    with pytest.raises(ValueError, match=told + r".* even image by image: lower --trainer\.batch_size or"):
+    with pytest.raises(ValueError, match=told + r".* even image by image: lower --model\.image_size or"):
         fitted([SMALL], Machine("cpu", 1, 10**6), "laptop")
 
 
 def test_the_papers_scale_is_refused_without_a_gpu() -> None:
-    paper = changed(BASES["paper"], {"model.name": "swinv2_nano"})
     with pytest.raises(ValueError, match="TFLOP a step, and this machine has no GPU: use --scale laptop"):
-        fitted([paper], Machine("cpu", 1, 10**12), "paper")
+        fitted([PAPER], Machine("cpu", 1, 10**12), "paper")
 
 
 def test_the_papers_scale_is_planned_for_gpus() -> None:
-    paper = changed(BASES["paper"], {"model.name": "swinv2_nano"})
-    told, parts = fitted([paper], Machine("cuda", 8, 80 * 10**9), "paper")
+    told, parts = fitted([PAPER], Machine("cuda", 8, 80 * 10**9), "paper")
     assert parts == 1
     assert "1024 images a step in 1 part" in told
     with pytest.raises(ValueError, match=r"does not fit here: .* even image by image: use --scale laptop"):
-        fitted([paper], Machine("cuda", 8, 10**6), "paper")
+        fitted([PAPER], Machine("cuda", 8, 10**6), "paper")
 
 
 def test_this_machine_has_memory() -> None:

@@ -62,16 +62,23 @@ def fitted(recipes: Iterable[Recipe], machine: Machine, scale: str) -> tuple[str
             f"--scale paper does not fit here: {what}, takes {number(flops / 1e12)} TFLOP a step, and this machine has "
             "no GPU: use --scale laptop."
         )
-    parts = recipe.trainer.accumulate
-    while True:
-        planned = planner(replace(asked, batch=max(1, share // parts)))
+
+    def fits(batch: int) -> tuple[bool, str]:
+        planned = planner(replace(asked, batch=batch))
         needs = f"{gigabytes(planned.peak.total)} GB of {gigabytes(machine.capacity)} GB on each {machine.device}"
-        if planned.fits(machine.capacity):
-            return f"planned: {what} in {parts} part{'s' if parts > 1 else ''}, {needs}: it fits", parts
-        if share // parts <= 1:
-            remedy = "use --scale laptop" if scale == "paper" else "lower --trainer.batch_size or --model.image_size"
-            raise ValueError(f"--scale {scale} does not fit here: {what}, needs {needs} even image by image: {remedy}.")
+        return planned.fits(machine.capacity), needs
+
+    parts = recipe.trainer.accumulate
+    enough, needs = fits(max(1, share // parts))
+    if not enough and not fits(1)[0]:
+        remedy = "use --scale laptop" if scale == "paper" else "lower --model.image_size or take another model"
+        raise ValueError(
+            f"--scale {scale} does not fit here: {what}, needs {fits(1)[1]} even image by image: {remedy}."
+        )
+    while not enough:
         parts *= 2
+        enough, needs = fits(max(1, share // parts))
+    return f"planned: {what} in {parts} part{'s' if parts > 1 else ''}, {needs}: it fits", parts
 
 
 def _settings(recipe: Recipe, machine: Machine) -> Settings:
