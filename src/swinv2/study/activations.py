@@ -184,6 +184,7 @@ PAPER = Table(
     caption="Paper, Figure 2 (trained models)",
     head=["model", "pre-norm (V1)", "res-post-norm (V2)"],
     rows=[["H (658M)", "gap of extreme layers up to 10^4", "mild"], ["T to H", "grows layer by layer", "mild"]],
+    text_columns=3,
 )
 
 

@@ -161,6 +161,7 @@ PAPER = Table(
         ["linear CPB", "", "81.7 to 81.2"],
         ["log CPB", "extrapolates smoothly", "81.8 to 81.7"],
     ],
+    text_columns=2,
 )
 
 

@@ -138,8 +138,7 @@ def stacked(
         axes.annotate(name, (at, 1), xycoords=("data", "axes fraction"), ha="right", va="bottom", size=8)
     axes.set_yticks(range(len(rows)), list(rows), parse_math=False)
     axes.invert_yaxis()
-    axes.margins(x=0.1)
-    axes.set(xlabel=x)
+    axes.set(xlabel=x, xlim=(0, 1.12 * max(left)))
     figure.suptitle(title, size=11, parse_math=False)
     figure.legend(loc="outside lower center", ncols=6, fontsize=9)
     return figure

@@ -46,6 +46,7 @@ class Table:
         rows: None is an empty place.
         form: of numbers and means in people's eyes.
         note: below it.
+        text_columns: so many columns, from the first on, are words.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Table:
     rows: Sequence[Sequence[Any]]
     form: str = "{:.3g}"
     note: str = ""
+    text_columns: int = 1
 
     def show(self, value: Any) -> str:
         """A value for people."""
@@ -119,7 +121,7 @@ class Report:
     question: str = ""
 
 
-PENDING = Verdict("not run yet", "some of its trainings are still to come.")
+PENDING = Verdict("not run yet", "not all that it needs is done yet.")
 
 
 def above(first: Sequence[float], second: Sequence[float], *, images: int, expected: int) -> Verdict:

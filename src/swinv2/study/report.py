@@ -29,9 +29,9 @@ STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1f2328; background: #fff; max-width: 1100px; margin: 2em auto;
   padding: 0 1em; }
 table { border-collapse: collapse; font-size: 14px; margin: .5em 0 1em; }
-th, td { border: 1px solid #d0d7de; padding: 4px 9px; text-align: right; vertical-align: top; }
+th, td { border: 1px solid #d0d7de; padding: 4px 9px; text-align: left; vertical-align: top; }
 th { background: #f6f8fa; }
-th:first-child, td:first-child, table.claims th, table.claims td { text-align: left; }
+.number { text-align: right; font-variant-numeric: tabular-nums; }
 caption { text-align: left; padding-bottom: 4px; }
 .beside { display: flex; flex-wrap: wrap; gap: 1.5em; align-items: flex-start; }
 .scroll { overflow-x: auto; }
@@ -106,7 +106,9 @@ def as_markdown(name: str, study: Study, setting: Setting, report: Report) -> st
 
 def _table_markdown(table: Table) -> str:
     rows = [[table.show(value) for value in row] for row in table.rows]
-    return "\n\n".join(filter(None, [f"**{table.caption}**", markdown(table.head, rows), table.note]))
+    return "\n\n".join(
+        filter(None, [f"**{table.caption}**", markdown(table.head, rows, table.text_columns), table.note])
+    )
 
 
 def _rules(claims: Sequence[Claim]) -> list[str]:
@@ -164,14 +166,17 @@ def _claims(claims: Sequence[Claim]) -> str:
         f"<td>{escape(claim.verdict.why)}</td></tr>"
         for claim in claims
     )
-    return f'<div class="scroll"><table class="claims"><tr>{head}</tr>{rows}</table></div>'
+    return f'<div class="scroll"><table><tr>{head}</tr>{rows}</table></div>'
 
 
 def _table(table: Table) -> str:
-    head = "".join(f"<th>{escape(str(cell))}</th>" for cell in table.head)
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(table.show(value))}</td>" for value in row) + "</tr>" for row in table.rows
-    )
+    def line(tag: str, cells: Sequence[str]) -> str:
+        sides = ("text" if place < table.text_columns else "number" for place in range(len(cells)))
+        cells = [f'<{tag} class="{side}">{escape(cell)}</{tag}>' for side, cell in zip(sides, cells, strict=True)]
+        return f"<tr>{''.join(cells)}</tr>"
+
+    head = line("th", table.head)
+    rows = "".join(line("td", [table.show(value) for value in row]) for row in table.rows)
     note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
     caption = f"<caption>{escape(table.caption)}</caption>"
-    return f'<div class="scroll"><table>{caption}<tr>{head}</tr>{rows}</table>{note}</div>'
+    return f'<div class="scroll"><table>{caption}{head}{rows}</table>{note}</div>'

@@ -129,6 +129,7 @@ PAPER = Table(
     caption="Paper, Figure 3: SimMIM of H (658M)",
     head=["system", "loss"],
     rows=[["V1 (pre-norm)", "diverges"], ["V2", "converges"]],
+    text_columns=2,
 )
 
 
