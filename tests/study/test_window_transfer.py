@@ -52,7 +52,7 @@ def test_the_table_has_means_over_seeds_and_the_picture_every_kind() -> None:
     report = STUDY.report(Setting(), results(paper, tuned))
     rows = {row[0]: row[1:] for row in report.tables[0].rows}
     assert rows["log CPB"][2].mean == pytest.approx(0.551)
-    assert rows["log CPB"][2].count == 3
+    assert rows["log CPB"][2].seeds == 3
     assert rows["parameterised"][5].mean == pytest.approx(0.611)
     axes = report.pictures[0].figure.axes[0]
     assert {text.get_text() for text in axes.get_legend().get_texts()} >= set(KINDS.values())

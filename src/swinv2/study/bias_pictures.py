@@ -68,8 +68,7 @@ def by_stage(own: SwinStages, wide: SwinStages) -> list[tuple[int, Sizes, Tensor
     found = []
     for stage, trained in enumerate(own.config.trained_window_size):
         if max(trained) > 1:
-            tables = [_last_bias(model, stage) for model in (own, wide)]
-            found.append((stage + 1, trained, *tables))
+            found.append((stage + 1, trained, _last_bias(own, stage), _last_bias(wide, stage)))
     return found
 
 

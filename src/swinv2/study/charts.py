@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -40,7 +41,7 @@ def draw(axes: Axes, lines: Mapping[str, Line], *, x: str, y: str, title: str = 
     for number, (name, line) in enumerate(lines.items()):
         colour = COLOURS[(number if line.colour is None else line.colour) % len(COLOURS)]
         joined = "" if line.marker == "x" else "--" if line.dashed else "-"
-        style = {"color": colour, "linestyle": joined, "label": name}
+        style: Any = {"color": colour, "linestyle": joined, "label": name}
         if line.spread is None:
             axes.plot(line.x, line.y, marker="." if len(line.x) < 60 else "", **style)
         else:

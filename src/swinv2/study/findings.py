@@ -25,7 +25,7 @@ class Mean(NamedTuple):
 
     mean: float
     deviation: float | None
-    count: int
+    seeds: int
 
 
 def mean(values: Sequence[float]) -> Mean | None:

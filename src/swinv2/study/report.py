@@ -82,7 +82,7 @@ def as_csv(table: Table) -> str:
     return text.getvalue()
 
 
-def _three(value: Any) -> tuple[Any, Any, Any]:
+def _three(value: Any) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, Mean) else (value, None, None)
 
 

@@ -74,7 +74,7 @@ def cells(setting: Setting) -> list[Cell]:
     for model in SIZES[setting.scale]:
         for seed in setting.seed_range():
             for kind in KINDS:
-                factors = {"model": model, "bias": kind, "seed": seed}
+                factors: dict[str, Any] = {"model": model, "bias": kind, "seed": seed}
                 own = {"model.name": model, "model.overrides.drop_path_rate": DROP_PATH[model], "seed": seed}
                 changes = {**own, "model.overrides.position_bias": kind}
                 first = Cell(
