@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -54,11 +55,10 @@ def test_wrong_input_is_one_sentence(swinv2: Callable, tmp_path: Path, weights: 
 
 def test_the_papers_scale_is_refused_by_the_planner(swinv2: Callable, tmp_path: Path, class_folders: Callable) -> None:
     photos = class_folders(counts={"cat": 700, "dog": 700}, size=(4, 4))
-    import torch
-
+    shallow = ("--model.overrides.depths", "[1, 1, 1, 1]", "--model.overrides.num_heads", "[1, 1, 1, 1]")
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU, which might do it")
-    status, _, err = swinv2("study", "window-transfer", "--scale", "paper", "--data", photos, "--plan")
+    status, _, err = swinv2("study", "window-transfer", "--scale", "paper", "--data", photos, "--plan", *shallow)
     assert status == 2
     assert "--scale paper does not fit here: swinv2_base at 512 x 512, 1024 images a step, takes" in err
     assert "TFLOP a step, and this machine has no GPU: use --scale laptop." in err

@@ -65,19 +65,21 @@ def test_stages_that_were_trained_on_one_token_have_no_map(tmp_path: Path) -> No
     assert [table.shape for table in tables(model)] == [(2, 7, 7)] * 2
 
 
-def test_pictures_of_anybodys_weights_over_anybodys_image(weights: Callable[..., Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "label"), [("table", "parameterised"), ("log_cpb", "log CPB")])
+def test_pictures_of_anybodys_weights_over_anybodys_image(
+    weights: Callable[..., Path], tmp_path: Path, kind: str, label: str
+) -> None:
     Image.effect_noise((60, 40), 50).save(tmp_path / "mine.png")
-    for kind in ("table", "log_cpb"):
-        setting = Setting(subject=Subject(weights=str(weights(kind))), image=str(tmp_path / "mine.png"))
-        cell = STUDY.cells(setting)[0]
-        report = STUDY.report(setting, [Done(cell, STUDY.measure(cell, setting, None))])
-        assert [picture.name for picture in report.pictures] == ["maps", "profiles", "attention", "rollout"]
-        assert "mine.png" in report.pictures[2].caption
-        assert report.claims == []
-        maps, profiles, attention, _ = (picture.figure for picture in report.pictures)
-        assert maps.axes[0].get_ylabel().startswith({"table": "parameterised", "log_cpb": "log CPB"}[kind])
-        assert all(axes.get_xlabel() and axes.get_ylabel() for axes in profiles.axes)
-        assert attention.axes[0].get_ylabel() == "stage 1, 8 x 8 tokens"
+    setting = Setting(subject=Subject(weights=str(weights(kind))), image=str(tmp_path / "mine.png"))
+    cell = STUDY.cells(setting)[0]
+    report = STUDY.report(setting, [Done(cell, STUDY.measure(cell, setting, None))])
+    assert [picture.name for picture in report.pictures] == ["maps", "profiles", "attention", "rollout"]
+    assert "mine.png" in report.pictures[2].caption
+    assert report.claims == []
+    maps, profiles, attention, _ = (picture.figure for picture in report.pictures)
+    assert maps.axes[0].get_ylabel().startswith(label)
+    assert all(axes.get_xlabel() and axes.get_ylabel() for axes in profiles.axes)
+    assert attention.axes[0].get_ylabel() == "stage 1, 8 x 8 tokens"
 
 
 def test_videos_and_what_are_no_weights_are_refused(tmp_path: Path) -> None:

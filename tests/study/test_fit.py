@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from swinv2.data.options import DataOptions
 from swinv2.study.fit import Machine, fitted
 from swinv2.study.scales import BASES, changed
 from swinv2.train.options import Recipe
 
-PAPER = changed(BASES["paper"], {"model.name": "swinv2_nano", "model.image_size": 32, "model.window_size": 4})
-SMALL = changed(BASES["digits"], {"model.overrides": {"depths": [1, 1], "num_heads": [1, 2]}, "data": DataOptions()})
+SHALLOW = {"model.overrides.depths": [1, 1], "model.overrides.num_heads": [1, 2]}
+PAPER = changed(
+    BASES["paper"], {"model.name": "swinv2_nano", "model.image_size": 32, "model.window_size": 4, **SHALLOW}
+)
+SMALL = changed(BASES["digits"], SHALLOW)
 
 
 def needs(recipe: Recipe) -> float:

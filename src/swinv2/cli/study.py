@@ -77,7 +77,7 @@ def _changes(rest: Sequence[str]) -> dict[str, Any]:
         return {}
     from swinv2.train.recipe import parse, recipe_parser
 
-    parsed = parse(recipe_parser(prog="swinv2 study"), rest, instantiate=False)
+    parsed = parse(recipe_parser(prog="swinv2 study", allow_abbrev=False), rest, instantiate=False)
     names = [argument[2:].partition("=")[0] for argument in rest if argument.startswith("--")]
     return {name: _value(parsed, name) for name in names}
 

@@ -78,8 +78,7 @@ def roughness(table: Tensor) -> list[float]:
     found = []
     for head in table:
         seconds = [head.diff(n=2, dim=axis) for axis in range(head.ndim) if head.shape[axis] > 2]
-        deviation = float(head.std())
-        if seconds and deviation > 1e-6:
+        if seconds and (deviation := float(head.std())) > 1e-6:
             squares = sum(float(each.square().mean()) for each in seconds) / len(seconds)
             found.append(squares**0.5 / deviation)
     return found

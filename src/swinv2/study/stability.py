@@ -201,8 +201,8 @@ STUDY = Study(
         },
         "images": {
             **_SMALL,
-            "trainer.steps": 1200,
-            "trainer.validate_every": 60,
+            "trainer.steps": 1000,
+            "trainer.validate_every": 50,
             "simmim.target_window": 15,
             "model.overrides.patch_size": [4, 4],
         },
