@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from swinv2.study.base import Done, Setting, Study
-from swinv2.study.engine import RESULT, planned, run_study
+from swinv2.study.engine import RESULT, _check_folder, _configuration, planned, run_study
+from swinv2.study.scales import recipes
 from swinv2.train.folder import RunFolder
 
 SETTING = Setting(seeds=1)
@@ -85,6 +86,19 @@ def test_a_folder_of_another_study_is_refused(tiny_study: Callable[..., Study], 
     with pytest.raises(ValueError, match="holds a study that differs in data: choose another --out"):
         run_study("tiny", tiny_study(), SETTING, tmp_path, say=silent)
     assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
+
+
+def test_more_seeds_may_follow_but_no_other_trainings(tiny_study: Callable[..., Study], tmp_path: Path) -> None:
+    study = tiny_study()
+    cells = {cell.name: cell for cell in study.cells(SETTING)}
+    before = _configuration("tiny", SETTING, recipes(study, SETTING, cells))
+    less = {**before, "trainings": {"table-0": before["trainings"]["table-0"]}, "seeds": 5}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(less))
+    _check_folder(tmp_path, before)
+    less["trainings"]["table-0"] = {**less["trainings"]["table-0"], "seed": 7}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(less))
+    with pytest.raises(ValueError, match="holds a study that differs in table-0: choose another --out"):
+        _check_folder(tmp_path, before)
 
 
 def test_a_folder_of_something_else_is_refused(tiny_study: Callable[..., Study], tmp_path: Path) -> None:

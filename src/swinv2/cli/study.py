@@ -26,7 +26,7 @@ def main(arguments: Sequence[str]) -> None:
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own remarks; read when torch is loaded
     study = find_study(options.name)
     setting = _setting(options, study, changes)
-    out: Path = options.out or Path("runs") / f"study-{options.name}"
+    out: Path = options.out or Path("runs") / _folder(options)
     if options.plan:
         from swinv2.study.engine import planned
 
@@ -38,6 +38,13 @@ def main(arguments: Sequence[str]) -> None:
     for claim in study.report(setting, done).claims:
         print(f"{claim.verdict.word}: {claim.text} ({claim.source}): {claim.verdict.why}")
     print(f"wrote {out}: {describe(done)}, see {out / 'report.html'}")
+
+
+def _folder(options: argparse.Namespace) -> str:
+    """Where a study goes by itself: what is not the default is in its name."""
+    told = [options.name, *(["paper"] if options.scale == "paper" else [])]
+    told += [Path(given).stem for given in (options.data, options.weights) if given]
+    return "-".join(["study", *told])
 
 
 def _setting(options: argparse.Namespace, study: Study, changes: dict[str, Any]) -> Setting:
@@ -103,8 +110,8 @@ def _parser() -> argparse.ArgumentParser:
     add("name", metavar="NAME", help="one of the studies below")
     add("--scale", choices=("laptop", "paper"), default="laptop", help="laptop (default), or the paper's own recipes")
     add("--data", metavar="DATA", help="images to train on, as for swinv2 train (default: scikit-learn's digits)")
-    add("--seeds", type=positive, metavar="N", help="trainings of each kind (default: 3 on a laptop)")
-    add("--out", type=Path, metavar="FOLDER", help="where to leave it (default: runs/study-NAME)")
+    add("--seeds", type=positive, metavar="N", help="trainings of each kind; more may follow (default: 3 on a laptop)")
+    add("--out", type=Path, metavar="FOLDER", help="where to leave it (default: runs/study-NAME, and what it is of)")
     add("--plan", action="store_true", help="say what would be trained, and whether it fits, and stop")
     add("--weights", metavar="FILE|ID", help="look at these (activations, bias-maps, memory) instead of training")
     add("--image", metavar="FILE", help="look at this image")

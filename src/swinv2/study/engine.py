@@ -79,6 +79,8 @@ def run_study(
 
 RESULT = "figures.json"
 CONFIGURATION = "study.yaml"
+MAY_GROW = ("seeds", "trainings")
+"""What may be more, or less, when a study goes on; trainings that stay must be the same."""
 
 
 def planned(study: Study, setting: Setting) -> str:
@@ -121,11 +123,13 @@ def _configuration(name: str, setting: Setting, made: Mapping[str, Recipe]) -> d
 
 
 def _check_folder(out: Path, configuration: Mapping[str, Any]) -> None:
-    """ValueError where the folder holds another configuration, or something else."""
+    """ValueError where the folder holds another configuration, but for `MAY_GROW`, or something else."""
     path = out / CONFIGURATION
     if path.exists():
         before = yaml.safe_load(path.read_text(encoding="utf-8"))
-        differ = [key for key in configuration if before.get(key) != configuration[key]]
+        differ = [key for key in configuration if key not in MAY_GROW and before.get(key) != configuration[key]]
+        others = before.get("trainings", {})
+        differ += [each for each, made in configuration["trainings"].items() if others.get(each, made) != made]
         if differ:
             raise ValueError(f"{out} holds a study that differs in {differ[0]}: choose another --out.")
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
