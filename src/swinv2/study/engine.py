@@ -26,6 +26,11 @@ from swinv2.train.run import train
 
 Say = Callable[[str], None]
 
+RESULT = "figures.json"
+CONFIGURATION = "study.yaml"
+MAY_GROW = ("seeds", "trainings")
+"""What may be more, or less, when a study goes on; trainings that stay must be the same."""
+
 LEAST_VALIDATION = 100
 """Fewer held-out images cannot tell accuracies apart: one standard error of 50% is 5 points."""
 
@@ -77,12 +82,6 @@ def run_study(
     return done
 
 
-RESULT = "figures.json"
-CONFIGURATION = "study.yaml"
-MAY_GROW = ("seeds", "trainings")
-"""What may be more, or less, when a study goes on; trainings that stay must be the same."""
-
-
 def planned(study: Study, setting: Setting) -> str:
     """What a study would train, and whether it fits: nothing runs, but the data are opened."""
     cells = {cell.name: cell for cell in study.cells(setting)}
@@ -97,7 +96,7 @@ def planned(study: Study, setting: Setting) -> str:
 def _check_data(recipe: Recipe, validates: bool) -> dict[str, int]:
     """How many images validate, and classes; ValueError where the data are too few to train or to compare on."""
     training, validation = job_of(recipe.task).open(recipe)
-    least = max(recipe.trainer.batch_size, 1)
+    least = recipe.trainer.batch_size
     if len(training) < least:
         raise ValueError(
             f"{recipe.data.path} has {len(training)} training images, fewer than the {least} of one step: give more, "
@@ -158,10 +157,10 @@ def _trained(cell: Cell, recipe: Recipe, folder: Path, say: Say) -> dict[str, An
     """Train a cell to its end, or to where it diverges, which is a result as well."""
     out = folder / cell.name / "run"
     if cell.start is not None:
-        weights = RunFolder(folder / cell.start / "run").best
-        if not weights.exists():
-            return {"diverged": f"{cell.start}, from which it starts, diverged", "rows": []}
-        recipe = replace(recipe, model=replace(recipe.model, name=None, weights=str(weights), overrides={}))
+        if json.loads((folder / cell.start / RESULT).read_text(encoding="utf-8"))["diverged"]:
+            return {"diverged": f"{cell.start}, from which it starts, diverged", "top1": None, "rows": []}
+        weights = str(RunFolder(folder / cell.start / "run").best)
+        recipe = replace(recipe, model=replace(recipe.model, name=None, weights=weights, overrides={}))
     diverged = None
     if not _complete(out, recipe):
         try:
@@ -171,11 +170,9 @@ def _trained(cell: Cell, recipe: Recipe, folder: Path, say: Say) -> dict[str, An
             say(f"  {cell.name} diverged: {error}")
     rows = RunFolder(out).rows
     shown = ("epoch", "step", "train_loss", "val_loss", "val_top1")
-    last = rows[-1] if rows else {}
     return {
         "diverged": diverged,
-        "top1": last.get("val_top1"),
-        "loss": last.get("train_loss"),
+        "top1": rows[-1].get("val_top1") if rows and not diverged else None,
         "rows": [{name: row[name] for name in shown if _is_number(row.get(name))} for row in rows],
     }
 
