@@ -1,8 +1,8 @@
 """Cut every image of a COCO data set to a size of its own, so that batches of it are padded:
 
     python scripts/mixed_sizes.py bccd/val.json bccd/images mixed
-    swinv2 evaluate WEIGHTS --data.path mixed/instances_val.json --data.layout.val_images mixed/val --batch-size 1
-    swinv2 evaluate WEIGHTS --data.path mixed/instances_val.json --data.layout.val_images mixed/val --batch-size 8
+    swinv2 evaluate --weights WEIGHTS --data.path mixed/instances_val.json --split all --batch-size 1
+    swinv2 evaluate --weights WEIGHTS --data.path mixed/instances_val.json --split all --batch-size 8
 
 Sides are 50 to 100% of the image's, drawn by its number. Objects of which less than half is left are dropped, and masks
 with them all: only boxes are kept.
