@@ -25,6 +25,7 @@ from swinv2.plan.planning import Planner
 from swinv2.plan.settings import Settings
 from swinv2.plan.strategy import PARTS
 from swinv2.plan.trace import configure
+from swinv2.plan.work import Work
 from swinv2.study.base import Cell, Figures, Results, Setting, Study, chosen
 from swinv2.study.charts import stacked
 from swinv2.study.findings import PENDING, Claim, Picture, Report, Table, Verdict
@@ -84,13 +85,13 @@ def measure(cell: Cell, setting: Setting, run: Path | None) -> Figures:
     figures = {
         **_described(name, config, settings),
         "planned": _planned(planner, replace(settings, devices=8, strategy="ddp")),
-        "alone": {way: comparable(config, plan) for way, plan in alone.items()},
+        "alone": {way: comparable(plan) for way, plan in alone.items()},
     }
     most = max(plan.peak.total for plan in alone.values())
     if most > machine.capacity:
         told = f"{gigabytes(most)} GB are planned, and this machine has {gigabytes(machine.capacity)} GB"
         return {**figures, "unmeasured": f"Not measured: {told}. A smaller --image-size would fit."}
-    used = {way: measured(config, _with(settings, way)).peak for way in ALONE}
+    used = {way: measured(Work(config), _with(settings, way)).peak for way in ALONE}
     return {**figures, "measured": used, **_timed(config, settings)}
 
 
