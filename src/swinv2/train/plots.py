@@ -48,7 +48,8 @@ def _plot(axes: Axes, rows: Sequence[Row], panel: Panel) -> None:
     axes.set(xlabel="epoch", ylabel=panel.unit)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
-    axes.legend()
+    if axes.lines:
+        axes.legend()
 
 
 def confusion(counts: Tensor, classes: Sequence[str], title: str) -> Figure:
