@@ -19,6 +19,7 @@ def export(swinv2):
     return lambda *arguments: swinv2("export", *arguments)
 
 
+@pytest.mark.slow
 def test_the_file_predicts_without_the_library(export, weights: Path, tmp_path: Path) -> None:
     status, out, err = export(weights, "--format", "onnx", "--window-size", "3")
     target = weights.with_suffix(".onnx")
@@ -33,6 +34,7 @@ def test_the_file_predicts_without_the_library(export, weights: Path, tmp_path: 
         torch.testing.assert_close(logits, load(weights, window_size=3)(x), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_half_precision_where_it_is_told(export, weights: Path, tmp_path: Path) -> None:
     target = tmp_path / "half.pt2"
     assert export(weights, "--format", "pt2", "--dtype", "bf16", "--output", target).status == 0
