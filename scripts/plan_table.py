@@ -38,6 +38,7 @@ from swinv2.plan.measuring import comparable, measured
 from swinv2.plan.planning import Plan, Planner, plan
 from swinv2.plan.settings import Settings
 from swinv2.plan.trace import configure
+from swinv2.plan.work import Work
 
 OUT = Path(__file__).parents[1] / "docs" / "plan_measured.md"
 CPU = torch.device("cpu")
@@ -114,8 +115,8 @@ def measured_table() -> str:
     rows = []
     for name, window, settings in MEASURED:
         config = make_config(name, window_size=window, image_size=settings.image_size)
-        planned = comparable(config, plan(config, settings))
-        real = sharded(config, settings) if settings.devices > 1 else measured(config, settings).peak
+        planned = comparable(plan(config, settings))
+        real = sharded(config, settings) if settings.devices > 1 else measured(Work(config), settings).peak
         size = " x ".join(map(str, settings.image_size))
         row = [name, f"{size}, w{window}", settings.batch, settings.precision, settings.describe()]
         rows.append([*row, f"{planned / 2**20:.1f}", f"{real / 2**20:.1f}", f"{planned / real - 1:+.1%}"])

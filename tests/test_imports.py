@@ -31,7 +31,8 @@ MAY = {
     "integrations": BASE | {"ops", "model", "checkpoint"},
     "benchmark": BASE | {"ops", "model", "checkpoint"},
     "plan": BASE | {"ops", "model", "benchmark"},
-    "cli": BASE | {"ops", "model", "checkpoint", "data", "tasks", "train", "export", "benchmark", "plan"},
+    "study": BASE | {"ops", "model", "checkpoint", "data", "tasks", "train", "benchmark", "plan"},
+    "cli": BASE | {"ops", "model", "checkpoint", "data", "tasks", "train", "export", "benchmark", "plan", "study"},
     "__init__": BASE | {"ops", "model", "checkpoint"},
     "__main__": {"cli"},
 }

@@ -124,6 +124,32 @@ def test_a_detector_starts_from_another(
     assert max(float((before[name] - after[name]).abs().max()) for name in before) < 1e-9
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_backbone_alone_is_compiled(
+    swinv2: Run, recipe: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", seen(compiled, torch.nn.Module.compile))
+    arguments = ("train", recipe, "--data.path", data, "--trainer.epochs", 1)
+    assert swinv2(*arguments, "--out", tmp_path / "plain").status == 0
+    assert compiled == []
+    assert swinv2(*arguments, "--out", tmp_path / "compiled", "--trainer.compile", "true").status == 0
+    assert [type(module).__name__ for module in compiled] == ["SwinBackbone"]
+    plain, fast = (load_file(tmp_path / name / "best.safetensors") for name in ("plain", "compiled"))
+    assert plain.keys() == fast.keys()
+
+
+def seen(found: list[Any], compiles: Callable[..., None]) -> Callable[..., None]:
+    """Note what is compiled, and compile it."""
+
+    def compile(self: torch.nn.Module, *arguments: Any, **settings: Any) -> None:
+        found.append(self)
+        compiles(self, *arguments, **settings)
+
+    return compile
+
+
 def test_the_file_alone_rebuilds_the_detector(folder: RunFolder) -> None:
     model: Any = load_model(folder.best, "detector")
     assert (model.info.classes, model.settings.num_classes, model.settings.pyramid_channels) == (("car", "owl"), 2, 8)

@@ -37,6 +37,77 @@ def test_a_plan_beside_a_measured_step(swinv2: Callable, tmp_path: Path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
+RECIPE = """
+task: {task}
+model:
+  name: swinv2_nano
+  image_size: 64
+  window_size: 4
+  overrides: {{embed_dim: 16, depths: [1, 1], num_heads: [1, 2]}}
+trainer: {{batch_size: 8, precision: bf16-mixed, strategy: {strategy}, epochs: 1}}
+schedule: {{warmup_epochs: 0}}
+checkpointing: {{every: 1}}
+attention: {{backend: sequential, stages: [0]}}
+"""
+DETECT = """
+detect:
+  detector: mask_rcnn
+  heads: {pyramid_channels: 16, box_features: 16, box_samples: 16, proposals_after_nms: [50, 50]}
+  augment: {short_side: [48, 64], short_step: 16, long_side: 96}
+"""
+
+
+def test_a_recipe_answers_what_no_option_does(swinv2: Callable, tmp_path: Path) -> None:
+    recipe, folder = tmp_path / "detect.yaml", tmp_path / "out"
+    recipe.write_text(RECIPE.format(task="detect", strategy="zero1") + DETECT)
+    status, out, err = swinv2("plan", recipe, "--devices", "4", "--objects", "10", "--output", folder)
+    assert status == 0, err
+    assert out.startswith(
+        "mask_rcnn on swinv2_nano: training step at 96 x 96, batch 2 on each of 4 devices, bf16, zero1, checkpointing, "
+        "sequential attention in stages 0"
+    )
+    work = json.loads((folder / "plan.json").read_text())["work"]
+    assert (work["heads"]["pyramid_channels"], work["config"]["num_classes"], work["objects"]) == (16, 80, 10)
+    status, out, err = swinv2("plan", recipe, "--batch", "1", "--precision", "fp32", "--checkpointing", "none")
+    assert status == 0, err
+    assert out.startswith("mask_rcnn on swinv2_nano: training step at 64 x 96, batch 1, fp32, sequential attention")
+    assert "note: the recipe leaves devices open: one in each machine shares 8 images (--devices N)" in err
+
+
+def test_a_recipe_of_segmentation_and_heads_by_name(swinv2: Callable, tmp_path: Path) -> None:
+    recipe = tmp_path / "segment.yaml"
+    recipe.write_text(
+        RECIPE.format(task="segment", strategy="auto") + "segment: {heads: {channels: 16, auxiliary_map: 0}}"
+    )
+    status, out, err = swinv2("plan", recipe, "--devices", "2")
+    assert status == 0, err
+    assert out.startswith("upernet on swinv2_nano: training step at 64 x 64, batch 4 on each of 2 devices, bf16, ddp")
+    status, out, err = swinv2("plan", *SMALL, "--head", "upernet", "--classes", "3")
+    assert status == 0, err
+    assert out.startswith("upernet on swinv2_nano: training step at 64 x 64, batch 1, bf16")
+
+
+UNMIXED = "{mixup: 0, cutmix: 0, label_smoothing: 0}"
+
+
+def test_recipes_that_cannot_be_planned_are_one_sentence(swinv2: Callable, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    for text, sentence in (
+        (
+            "task: simmim\naugment: {mixup: 0, cutmix: 0, label_smoothing: 0}",
+            "pre-trains by SimMIM, which is not planned",
+        ),
+        ("model: {weights: some.pth}", "names no model, but takes that of its weights: add model.name."),
+        ("model: {name: swinv2_nano}\ntrainer: {precision: bf16-true}", "has trainer.precision bf16-true"),
+        ("model: {name: swinv2_nano}\ncheckpointing: {every: 2}", "has checkpointing of some blocks"),
+        ("model: {name: swinv2_nano}\ntrainer: {batch_size: 9}", "trainer.batch_size 9 cannot be shared by 2 devices"),
+    ):
+        recipe.write_text(text)
+        status, out, err = swinv2("plan", recipe, "--devices", "2")
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert sentence in err
+
+
 def test_wrong_input_is_one_sentence(swinv2: Callable) -> None:
     def refused(sentence: str, *arguments: object) -> None:
         status, out, err = swinv2("plan", *arguments)
@@ -51,6 +122,9 @@ def test_wrong_input_is_one_sentence(swinv2: Callable) -> None:
     refused("There is no attention backend 'sdp'", *SMALL, "--attention", "sdp")
     refused("There is no stage 9", *SMALL, "--attention", "sequential", "--attention-stages", "9")
     refused("'sdpa' keeps to no budget of memory", *SMALL, "--attention", "sdpa", "--budget-mb", "64")
+    refused("head is 'mask_rcn' (the nearest is 'mask_rcnn')", *SMALL, "--head", "mask_rcn")
+    refused("swinv2_video_tiny is a model of videos", "swinv2_video_tiny", "--head", "upernet")
+    refused("recipe gone.yaml is not a file", "gone.yaml")
     refused("cannot run here: it needs an NVIDIA GPU", *SMALL, "--attention", "triton", "--device", "cpu")
 
 

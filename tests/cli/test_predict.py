@@ -142,7 +142,7 @@ def test_what_the_weights_do_not_tell_must_be_given(swinv2, bare: Path, photos: 
         (("--classes", short), f"{short} names 2 classes, but {bare} tells 4 apart"),
         (("--classes", tmp_path / "none.txt"), "none.txt of class names"),
         (named, f"{bare} does not tell the size of its input: give it with --image-size"),
-        ((*named, "--image-size", "2x8x8"), "image_size is (2, 8, 8)"),
+        ((*named, "--image-size", "2x8x8"), "image size (2, 8, 8) is not a height and a width"),
         ((*named, "--image-size", "small"), "'small' is no size"),
         ((*named, "--window-size", "0"), "'0' is no size"),
     ):

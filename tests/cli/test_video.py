@@ -214,8 +214,8 @@ def test_nothing_but_broken_videos_is_one_sentence(swinv2: Run, trained: Trained
 def write_spoilt(path: Path) -> Path:
     """Ten seconds, of which the last cannot be decoded."""
     with av.open(str(path), "w") as file:
-        stream = file.add_stream("png", 10)
-        stream.width, stream.height, stream.pix_fmt = 16, 16, "rgb24"
+        stream = file.add_stream("mjpeg", 10)
+        stream.width, stream.height, stream.pix_fmt = 16, 16, "yuvj420p"
         for number in range(100):
             frame = av.VideoFrame.from_ndarray(np.full((16, 16, 3), 2 * number, np.uint8), "rgb24")
             for packet in stream.encode(frame):

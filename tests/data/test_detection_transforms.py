@@ -200,3 +200,23 @@ def test_an_image_without_objects_stays_one() -> None:
     for _ in range(5):
         pixels, target = train_transform(augment, PLAIN)(scene()[0], empty)
         assert (pixels.shape, target["boxes"].shape, target["masks"].shape) == ((3, 40, 40), (0, 4), (0, 40, 40))
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_semantic_maps_go_where_their_pixels_go(masks: bool) -> None:
+    """Their values are painted too; what is padded is not learnt from."""
+    joint = train_transform(
+        DetectionAugmentOptions(resize="jitter", jitter_size=(200, 160), jitter_scale=(0.3, 3.5), hflip=0.5), PLAIN
+    )
+    padded = 0
+    for _ in range(20):
+        image, target = scene(masks)
+        painted = torch.from_numpy(np.array(image)[:, :, 0] // 50)
+        image = Image.fromarray(np.array(image) + 10)  # so that the ground is not 0, as padding is
+        pixels, moved = joint(image, target | {"semantic": painted})
+        inside = pixels[0] > 0
+        assert moved["semantic"].shape == (200, 160)
+        assert (moved["semantic"][~inside] == 255).all()
+        assert (moved["semantic"][inside] == (pixels[0][inside].round() - 10) / 50).float().mean() > 0.98
+        padded += int((~inside).sum())
+    assert padded > 0

@@ -138,3 +138,14 @@ def test_holes_take_the_colours_around_them() -> None:
     assert (result[2] == 7).all() or (result[2] - 7).abs().max() < 1e-4
     assert (result[:2] - pixels[:2]).abs().max() < 15
     assert filled(pixels, torch.ones(60, 80, dtype=torch.bool)).isfinite().all()
+
+
+def test_a_semantic_map_is_not_known_where_objects_came_or_went() -> None:
+    image, target = scene()
+    painted = (target["masks"] * torch.arange(1, 4, dtype=torch.uint8)[:, None, None]).amax(0)
+    _, moved = InstaBoost(1.0)(image, target | {"semantic": painted})
+    after = (moved["masks"] * moved["labels"].to(torch.uint8)[:, None, None]).amax(0)
+    stayed = after == painted
+    assert 0 < (~stayed).sum() < painted.numel() / 10
+    assert torch.equal(moved["semantic"][stayed], painted[stayed])
+    assert (moved["semantic"][~stayed] == 255).all()

@@ -295,6 +295,7 @@ def test_compiles_without_a_graph_break(training, randomise):
         torch.testing.assert_close(got, want)
 
 
+@pytest.mark.slow
 def test_one_dynamic_graph_serves_every_size(randomise):
     torch._dynamo.reset()
     counter = CompileCounterWithBackend("aot_eager")

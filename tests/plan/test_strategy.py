@@ -108,5 +108,5 @@ def test_bytes_sent() -> None:
 def test_the_first_of_several_ranks_takes_what_is_planned(rest: dict[str, Any]) -> None:
     config = make_config("swinv2_nano", window_size=8, image_size=64)
     settings = Settings(**SMALL, batch=2, devices=4, **rest)
-    real, planned = plan_table.sharded(config, settings), comparable(config, plan(config, settings))
+    real, planned = plan_table.sharded(config, settings), comparable(plan(config, settings))
     assert planned == pytest.approx(real, rel=0.01)

@@ -16,6 +16,7 @@ from swinv2.plan.planning import plan
 from swinv2.plan.recorder import COUNTED, Recorder
 from swinv2.plan.settings import Settings
 from swinv2.plan.trace import configure, trace
+from swinv2.plan.work import Work
 
 
 @pytest.mark.parametrize(
@@ -31,14 +32,16 @@ from swinv2.plan.trace import configure, trace
 def test_the_peak_is_what_a_real_step_takes(name: str, window: int, size: int, rest: dict[str, Any]) -> None:
     config = make_config(name, window_size=window, image_size=size)
     settings = Settings(image_size=(size, size), batch=2, device="cpu", **{"precision": "fp32", **rest})
-    real, planned = measured(config, settings).peak, comparable(config, plan(config, settings))
+    real, planned = measured(Work(config), settings).peak, comparable(plan(config, settings))
     assert planned == pytest.approx(real, rel=0.03)
 
 
 def test_operations_are_those_of_linear_layers_attention_and_bias_networks() -> None:
     config = make_config("swinv2_nano", window_size=8, image_size=64)
     settings = Settings(image_size=(64, 64), batch=2, precision="fp32", device="cpu")
-    plain, again = (trace(config, Settings(**{**vars(settings), "checkpointing": each})) for each in ("none", "block"))
+    plain, again = (
+        trace(Work(config), Settings(**{**vars(settings), "checkpointing": each})) for each in ("none", "block")
+    )
     offsets = [(2 * w[0] - 1) * (2 * w[1] - 1) for w in config.window_size]
     networks = sum(
         2 * number * 512 * (2 + heads) * depth
@@ -60,7 +63,7 @@ def test_a_device_that_is_not_here(precision: str, attention: str) -> None:
     config = make_config("swinv2_nano", window_size=8, image_size=64)
     plain, again = (
         trace(
-            config,
+            Work(config),
             Settings(image_size=(64, 64), batch=4, precision=precision, attention=attention, checkpointing=each),
         )
         for each in ("none", "block")
@@ -77,7 +80,7 @@ def test_autocast_keeps_what_it_keeps_on_cuda(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: True)
     config = make_config("swinv2_nano", window_size=8, image_size=64)
     settings = Settings(image_size=(64, 64), batch=2, attention="sequential")
-    stood_in = [s.peaks["elsewhere"] for s in trace(config, settings).segments if s.group and not s.backward]
+    stood_in = [s.peaks["elsewhere"] for s in trace(Work(config), settings).segments if s.group and not s.backward]
     with torch.device("meta"):
         model = SwinTransformer(config)
     configure(model, settings)
@@ -103,8 +106,8 @@ def test_what_cannot_run_is_refused() -> None:
     config = make_config("swinv2_nano", image_size=64)
     size: Any = {"image_size": (64, 64), "device": "cpu", "precision": "fp32"}
     with pytest.raises(ValueError, match="Attention backend 'triton' cannot run here: it needs an NVIDIA GPU"):
-        trace(config, Settings(**size, attention="triton"))
+        trace(Work(config), Settings(**size, attention="triton"))
     with pytest.raises(ValueError, match="There is no attention backend 'sequentil'"):
-        trace(config, Settings(**size, attention="sequentil"))
+        trace(Work(config), Settings(**size, attention="sequentil"))
     with pytest.raises(ValueError, match="There is no stage 7: this model has stages 0 to 3"):
-        trace(config, Settings(**size, attention="sequential", attention_stages=(7,)))
+        trace(Work(config), Settings(**size, attention="sequential", attention_stages=(7,)))

@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from swinv2.checkpoint import load, save
+from swinv2.checkpoint import load, loading, save
 from swinv2.config import trained_windows
+from swinv2.data.options import AugmentOptions
 from swinv2.model import SwinTransformer, create_model
 from swinv2.preprocessing import Preprocessing
 from swinv2.train.classify import initial
 from swinv2.train.initial import show_windows
-from swinv2.train.options import Recipe
+from swinv2.train.options import Recipe, SegmentOptions
+from swinv2.train.segment import initial as segment_initial
 
 Tiny = Callable[..., Recipe]
 CLASSES = ("owl", "dog", "cat")
@@ -107,6 +109,26 @@ def test_pre_trained_weights_without_a_head(weights, recipe, tmp_path: Path) -> 
     assert start.model.head.weight.shape == (2, 16)
     assert [line.startswith("note: ") for line in start.remarks] == [False, True]
     assert "mask token" in start.remarks[1]
+
+
+def test_a_model_with_a_head_of_its_own_reads_its_weights_once(weights, recipe, tmp_path: Path, monkeypatch) -> None:
+    """And says once what it leaves out of a pre-training."""
+    path = weights("microsoft")
+    kept = {f"encoder.{name}": tensor for name, tensor in torch.load(path)["model"].items() if "head" not in name}
+    kept |= {"encoder.mask_token": torch.ones(1, 1, 8)}
+    torch.save({"model": kept}, tmp_path / "simmim.pth")
+    reads = []
+    read = loading.read
+    monkeypatch.setattr(loading, "read", lambda source, **rest: reads.append(source) or read(source, **rest))
+    asked = recipe(tmp_path / "simmim.pth", {"mean": (0.5,), "std": (0.25,)}, image_size=16, window_size=2)
+    heads = {"channels": 8, "auxiliary_map": None}
+    segment = {"task": "segment", "augment": AugmentOptions(), "segment": SegmentOptions(heads=heads)}
+    start = segment_initial(replace(asked, **segment), CLASSES)
+    assert len(reads) == 1
+    assert [line.startswith("note: ") for line in start.remarks] == [False, True]
+    expected = load(path, window_size=2, in_channels=1).feature_maps(images(channels=1))
+    for ours, theirs in zip(start.model.eval().backbone._stage_outputs(images(channels=1)), expected, strict=True):
+        torch.testing.assert_close(ours.movedim(-1, 1), theirs, rtol=0, atol=0)
 
 
 def test_silent_weights_keep_what_they_know(weights, recipe) -> None:

@@ -13,8 +13,10 @@ import pytest
 import torch
 
 from swinv2.config import make_config
+from swinv2.model.block import DropPath, SwinBlock
 from swinv2.model.detect import detector_config
 from swinv2.model.detect.native import SwinDetector
+from swinv2.train.detect import initial
 from swinv2.train.optim import optimise
 from swinv2.train.options import Recipe
 from swinv2.train.recipe import load_recipe
@@ -111,3 +113,40 @@ def test_recipe(name: str) -> None:
     assert max(rates[False]) == pytest.approx(row.lr)
     assert max(rates[True]) == pytest.approx(row.backbone_lr)
     assert len(rates[True]) == len(rates[False]) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_step_of_the_largest_htc_that_fits_a_laptop() -> None:
+    """SwinV2-L with HTC++ as its recipe has it, all 258 million parameters, checkpointed and with sequential attention,
+    on a small image: every loss is finite, and every parameter gets a gradient and moves.
+    """
+    recipe = read("coco_htcpp_large_w32_1536")
+    model = initial(recipe, [f"class {number}" for number in range(80)]).model
+    attention = [block.attention.body for block in model.modules() if isinstance(block, SwinBlock)]
+    assert [each.backend for each in attention] == ["sequential"] * 4 + ["auto"] * 20
+    assert all(block.checkpointing for block in model.modules() if isinstance(block, SwinBlock))
+    assert 250e6 < sum(p.numel() for p in model.parameters()) < 270e6
+    for module in model.modules():
+        if isinstance(module, DropPath):  # a branch that is dropped for the only image has no gradient
+            module.rate = 0.0
+    for name, parameter in model.backbone.named_parameters():
+        if "norm" in name and name.endswith("weight"):  # at their initial zeros nothing in a block would learn
+            torch.nn.init.uniform_(parameter, 0.5, 1.5)
+    torch.manual_seed(0)
+    boxes = torch.tensor([[10.0, 20, 120, 150], [100, 30, 240, 180], [30, 90, 90, 170]])
+    masks = torch.zeros(3, 192, 256, dtype=torch.uint8)
+    for mask, (left, top, right, bottom) in zip(masks, boxes.int().tolist(), strict=True):
+        mask[top:bottom, left:right] = 1
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+    losses = model([torch.randn(3, 192, 256)], [{"boxes": boxes, "labels": torch.tensor([1, 40, 80]), "masks": masks}])
+    stages = [f"loss_{kind}_{n}" for n in (1, 2, 3) for kind in ("classifier", "box_reg", "mask")]
+    assert sorted(losses) == sorted(["loss_objectness", "loss_rpn_box_reg", *stages])
+    assert all(loss.isfinite() for loss in losses.values())
+    sum(losses.values()).backward()
+    idle = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert idle == []
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+    before = model.backbone.patch_embed.projection.weight.clone()
+    optimizer.step()
+    assert not torch.equal(model.backbone.patch_embed.projection.weight, before)

@@ -40,19 +40,24 @@ def training(model: nn.Module, x: Tensor, dtype: torch.dtype, compiled: bool = F
     """
     module = model.to(x.device, torch.float32).train()
     run = torch.compile(module) if compiled else module
-    optimizer = torch.optim.AdamW(module.parameters(), 1e-5, fused=True)
     with torch.no_grad():
         classes = module.eval()(x[:1]).shape[-1]
     module.train()
     labels = torch.arange(len(x), device=x.device) % classes
+    return optimising(module, lambda: F.cross_entropy(run(x).float(), labels), x.device, dtype)
+
+
+def optimising(model: nn.Module, loss: Callable[[], Tensor], device: torch.device, dtype: torch.dtype) -> Call:
+    """A loss, its backward pass and a fused AdamW step; half precision is autocast over fp32."""
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-5, fused=True)
 
     def step() -> object:
-        with torch.autocast(x.device.type, dtype, enabled=dtype is not torch.float32):
-            loss = F.cross_entropy(run(x).float(), labels)
-        loss.backward()
+        with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
+            value = loss()
+        value.backward()
         optimizer.step()
         optimizer.zero_grad()
-        return loss.detach()
+        return value.detach()
 
     return step
 

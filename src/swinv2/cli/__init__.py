@@ -19,6 +19,7 @@ VERBS = {
     "export": "write a program for torch.export or ONNX",
     "plan": "say what a training step needs, and on which cards it fits",
     "benchmark": "measure a model's speed and memory on this machine",
+    "study": "run one of the paper's comparisons here, and see which of its claims hold",
     "models": "list the models by name",
 }
 EXTRAS = {"av": "video", "faster_coco_eval": "detect", "export": "export"}

@@ -27,8 +27,17 @@ def main(arguments: Sequence[str]) -> None:
 
     from swinv2.checkpoint import load
     from swinv2.export import export, prepare
+    from swinv2.storage import ENCODERS
+    from swinv2.tasks.models import kind_of
 
     prepare(target, options.format)
+    kind = kind_of(source)
+    if kind not in (None, *ENCODERS):
+        raise ValueError(
+            f"{source} holds a {kind}, whose head cannot be exported: export a classifier, or the maps of its backbone "
+            f"in Python, swinv2.export.export(swinv2.tasks.models.load_model(FILE).backbone, 'maps.{options.format}', "
+            f"'{options.format}')."
+        )
     model = load(
         source if source.exists() else options.source,
         dtype=getattr(torch, DTYPES[options.dtype]),

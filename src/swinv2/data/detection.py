@@ -43,6 +43,7 @@ def detection_samples(
     masks: bool = False,
     crowd: bool = True,
     most: int | None = None,
+    semantic: int = 0,
 ) -> Samples:
     """A source's images with their objects, transformed.
 
@@ -54,8 +55,9 @@ def detection_samples(
         masks: Whether targets have masks.
         crowd: Whether targets have regions of many objects.
         most: So many objects of an image at most, drawn anew each time.
+        semantic: Classes of the targets' semantic maps; 0 for targets without.
     """
-    target = partial(source.target, masks=masks, crowd=crowd, most=most)
+    target = partial(source.target, masks=masks, crowd=crowd, most=most, semantic=semantic)
     return Samples(
         source,
         read=partial(_read, source, channels, target),
@@ -86,6 +88,7 @@ def train_samples(
     preprocessing: Preprocessing,
     *,
     masks: bool = False,
+    semantic: int = 0,
     strict: bool = False,
 ) -> Samples:
     """Augmented images to train on, without crowds, which no published recipe learns from.
@@ -95,14 +98,17 @@ def train_samples(
         augment: How to augment them.
         preprocessing: Channels, mean, std and interpolation.
         masks: Whether the model learns masks; InstaBoost needs them in any case.
+        semantic: Classes of the model's semantic branch; 0 for none.
         strict: See `detection_samples`.
 
     Raises:
-        ValueError: Masks are needed, and an object has none.
+        ValueError: Masks are needed, and an object has none; or semantic maps are, and an image has none.
     """
     masks = masks or augment.instaboost > 0
     if masks:
         source.check_masks()
+    if semantic:
+        source.check_semantic()
     return detection_samples(
         source,
         train_transform(augment, preprocessing),
@@ -111,6 +117,7 @@ def train_samples(
         masks=masks,
         crowd=False,
         most=augment.max_objects,
+        semantic=semantic,
     )
 
 

@@ -23,6 +23,9 @@ class CocoLayout:
         train_images: Folder of the training images, from the data's path on; by default it is found.
         val_images: Folder of the validation images, from the data's path on; by default it is found.
         empty: Train on images without objects too; validation always has them.
+        semantic: Folder of the training images' semantic maps, from the data's path on, for a detector with
+            semantic_classes; by default it is found.
+        semantic_ignore: Value of the pixels that these maps do not label.
     """
 
     train: str | None = None
@@ -30,6 +33,8 @@ class CocoLayout:
     train_images: str | None = None
     val_images: str | None = None
     empty: bool = False
+    semantic: str | None = None
+    semantic_ignore: int = 255
 
 
 @dataclass(frozen=True, kw_only=True)

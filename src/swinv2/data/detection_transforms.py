@@ -18,6 +18,7 @@ from swinv2.data.detection_options import DetectionAugmentOptions
 from swinv2.data.instaboost import InstaBoost, uniform
 from swinv2.data.objects import cut, resample, visible
 from swinv2.data.sources.coco import Target
+from swinv2.data.sources.semantic_maps import IGNORED
 from swinv2.data.transforms import Normalise
 from swinv2.preprocessing import Preprocessing
 
@@ -88,8 +89,8 @@ def mirrored(image: Image.Image, target: Target) -> tuple[Image.Image, Target]:
     """The image and its objects, with left and right exchanged."""
     left, top, right, bottom = target["boxes"].unbind(1)
     boxes = torch.stack([image.width - right, top, image.width - left, bottom], dim=1)
-    masks = {"masks": target["masks"].flip(2)} if "masks" in target else {}
-    return ImageOps.mirror(image), target | {"boxes": boxes} | masks
+    maps = {name: target[name].flip(-1) for name in ("masks", "semantic") if name in target}
+    return ImageOps.mirror(image), target | {"boxes": boxes} | maps
 
 
 class Colour:
@@ -118,13 +119,10 @@ class Joint:
         pixels = self.normalise(image)
         if self.pad is None:
             return pixels, target
-        height, width = self.pad
-        masks = {"masks": self._padded(target["masks"])} if "masks" in target else {}
-        return F.pad(pixels, (0, width - pixels.shape[2], 0, height - pixels.shape[1])), target | masks
-
-    def _padded(self, masks: Tensor) -> Tensor:
-        assert self.pad is not None
-        return F.pad(masks, (0, self.pad[1] - masks.shape[2], 0, self.pad[0] - masks.shape[1]))
+        beyond = (0, self.pad[1] - pixels.shape[2], 0, self.pad[0] - pixels.shape[1])
+        fills = {"masks": 0, "semantic": IGNORED}
+        maps = {name: F.pad(target[name], beyond, value=value) for name, value in fills.items() if name in target}
+        return F.pad(pixels, beyond), target | maps
 
 
 def train_transform(augment: DetectionAugmentOptions, preprocessing: Preprocessing) -> JointTransform:

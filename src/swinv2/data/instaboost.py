@@ -17,6 +17,7 @@ from torch import Tensor
 
 from swinv2.data.objects import areas_of, boxes_of, cut, select
 from swinv2.data.sources.coco import Target
+from swinv2.data.sources.semantic_maps import IGNORED
 
 EDGE = 10
 """Pixels within which an object counts as cut by the image's edge, from which it must not come loose."""
@@ -48,7 +49,10 @@ class InstaBoost:
     colour: float = 0.5
 
     def __call__(self, image: Image.Image, target: Target) -> tuple[Image.Image, Target]:
-        """The image and its objects, which have masks; what others now hide is no part of a mask any more."""
+        """The image and its objects, which have masks; what others now hide is no part of a mask any more.
+
+        A semantic map is not known where an object came or went.
+        """
         masks = target["masks"]
         areas = areas_of(masks)
         if float(torch.rand(())) >= self.probability or not areas.any():
@@ -64,6 +68,9 @@ class InstaBoost:
             owner[window[1:]][alpha > 0.5] = number
         moved = (owner == torch.arange(len(masks), dtype=torch.int32)[:, None, None]).to(torch.uint8)
         drawn = canvas.round_().clamp_(0, 255).byte().permute(1, 2, 0).squeeze(2).contiguous().numpy()
+        if "semantic" in target:
+            stayed = (masks == moved).all(0)
+            target = target | {"semantic": torch.where(stayed, target["semantic"], IGNORED)}
         target = cut(target | {"masks": moved}, image.height, image.width)
         return Image.fromarray(drawn), select(target, target["area"] > 0)
 

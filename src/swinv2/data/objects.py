@@ -52,7 +52,7 @@ def resample(
 ) -> tuple[Image.Image, Target]:
     """A region of an image at a height and width, and the objects in its pixels; what lies outside is not cut yet.
 
-    Masks are taken at the nearest pixel.
+    Masks and the semantic map are taken at the nearest pixel.
     """
     (left, top, right, bottom), (height, width) = region, size
     x, y = width / (right - left), height / (bottom - top)
@@ -61,10 +61,10 @@ def resample(
         "boxes": (target["boxes"] - torch.tensor([left, top, left, top])) * torch.tensor([x, y, x, y]),
         "area": target["area"] * (x * y),
     }
-    if "masks" in target:
-        rows = _nearest(top, y, height, image.height)
-        columns = _nearest(left, x, width, image.width)
-        moved["masks"] = torch.from_numpy(target["masks"].numpy().take(rows, axis=1).take(columns, axis=2))
+    rows, columns = _nearest(top, y, height, image.height), _nearest(left, x, width, image.width)
+    for name in ("masks", "semantic"):
+        if name in target:
+            moved[name] = torch.from_numpy(target[name].numpy().take(rows, axis=-2).take(columns, axis=-1))
     return resized, moved
 
 

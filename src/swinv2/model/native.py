@@ -36,3 +36,8 @@ class Native(nn.Module):
         inner: Any = self
         body: SwinStages = getattr(self, "backbone", inner)
         return body
+
+    @property
+    def compilable(self) -> nn.Module:
+        """What `torch.compile` is of use for: the part whose shapes follow from those of its input."""
+        return self

@@ -96,7 +96,7 @@ def backward(
     grad_rows = torch.empty(tokens + 1, 3, heads, head_dim, dtype=rows_dtype, device=qkv.device)
     if parted:
         grad_rows.zero_()
-    grad_bias = torch.zeros_like(bias, dtype=compute)
+    grad_bias = bias.new_zeros(bias.shape, dtype=compute)
     grad_scale = torch.zeros(heads, dtype=compute, device=qkv.device)
     for block in blocks(axes, bias.to(compute), tuple(window), cut):
         scale = None if logit_scale is None else logit_scale[block.heads]

@@ -4,8 +4,8 @@ Meta tensors are on no device that this library treats specially, so that it dec
 by device is decided here:
 
 - attention over a bias that needs a gradient runs the memory-efficient kernel: flash attention takes no bias, and
-  cuDNN's kernel gives no gradient of it;
-- autocast: the linear layers and the convolution in half precision, LayerNorm in fp32, with copies of the weights kept
+  cuDNN's kernel gives no gradient of it; without a bias flash attention keeps the same as that kernel;
+- autocast: linear layers and convolutions in half precision, LayerNorm in fp32, with copies of the weights kept
   until the forward pass (or a block's recomputation) is over.
 """
 
@@ -22,18 +22,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from swinv2.model import SwinTransformer
 from swinv2.model.block import SwinBlock
 from swinv2.model.position_bias import PositionBias
 from swinv2.ops.dispatch import BACKENDS, Backend, Call
 
 PADDED_TO = 8
 """PyTorch pads a bias for the memory-efficient kernel to rows of a multiple of so many numbers."""
-IN_HALF = (F.linear, F.conv1d, F.conv2d, F.conv3d)
+IN_HALF = (F.linear, F.conv1d, F.conv2d, F.conv3d, F.conv_transpose2d)
 
 
 @contextmanager
-def as_on_cuda(model: SwinTransformer, half: torch.dtype | None) -> Iterator[AbstractContextManager[object]]:
+def as_on_cuda(model: nn.Module, half: torch.dtype | None) -> Iterator[AbstractContextManager[object]]:
     """Let a model on the meta device run as on CUDA; yields the context of its forward pass, autocast to ``half``."""
     mode = AsOnCuda(half)
     for module in model.modules():
@@ -109,10 +108,14 @@ class AsOnCuda(TorchFunctionMode):
         return self._copies[x]
 
 
-def _memory_efficient(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor, scale: float | None) -> Tensor:
-    keys = attn_mask.shape[-1]
-    if keys % PADDED_TO:
-        attn_mask = F.pad(attn_mask, (0, -keys % PADDED_TO))[..., :keys]
-    bias = attn_mask.expand(*q.shape[:3], keys)
+def _memory_efficient(
+    q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, scale: float | None = None
+) -> Tensor:
+    bias = None
+    if attn_mask is not None:
+        keys = attn_mask.shape[-1]
+        if keys % PADDED_TO:
+            attn_mask = F.pad(attn_mask, (0, -keys % PADDED_TO))[..., :keys]
+        bias = attn_mask.expand(*q.shape[:3], keys)
     out: Tensor = torch.ops.aten._scaled_dot_product_efficient_attention(q, k, v, bias, True, scale=scale)[0]
     return out

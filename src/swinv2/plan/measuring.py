@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from math import prod
-
 import torch
 
-from swinv2.benchmark.contenders import images, memory, training
+from swinv2.benchmark.contenders import memory, optimising
 from swinv2.benchmark.machine import DTYPES
 from swinv2.benchmark.memory import Usage
-from swinv2.config import SwinConfig
-from swinv2.model import SwinTransformer
 from swinv2.plan.planning import Plan
 from swinv2.plan.settings import Settings
-from swinv2.plan.strategy import BYTES
 from swinv2.plan.trace import configure
+from swinv2.plan.work import Work
 
 
-def measured(config: SwinConfig, settings: Settings) -> Usage:
-    """Memory of the second step of a fresh model with random images, above its weights and the images.
+def measured(work: Work, settings: Settings) -> Usage:
+    """Memory of the second step of a fresh model with random inputs, above its weights and the inputs.
 
     Raises:
         ValueError: the device is not here, or several are meant.
@@ -28,13 +24,14 @@ def measured(config: SwinConfig, settings: Settings) -> Usage:
     if settings.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("this machine has no CUDA device to measure on: use --device cpu, or plan only.")
     device = torch.device(settings.device)
-    model = SwinTransformer(config)
-    configure(model, settings)
-    x = images(settings.batch, config.in_channels, settings.image_size, device)
-    return memory("training", training(model, x, DTYPES[settings.precision]), device)
+    torch.manual_seed(0)
+    model = work.build().to(device).train()
+    configure(model.body, settings)
+    images, targets = work.inputs(settings, device)
+    step = optimising(model, lambda: work.loss(model, images, targets), device, DTYPES[settings.precision])
+    return memory("training", step, device)
 
 
-def comparable(config: SwinConfig, plan: Plan) -> int:
-    """Bytes of a plan's peak above weights and images."""
-    pixels = plan.settings.batch * config.in_channels * prod(plan.settings.image_size)
-    return plan.peak.total - plan.peak.weights - BYTES * pixels
+def comparable(plan: Plan) -> int:
+    """Bytes of a plan's peak above weights and inputs."""
+    return plan.peak.total - plan.peak.weights - plan.input_bytes

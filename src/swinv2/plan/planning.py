@@ -10,6 +10,7 @@ from swinv2.config import SwinConfig
 from swinv2.plan.settings import Settings
 from swinv2.plan.strategy import Peak, States, communicated, peak, states
 from swinv2.plan.trace import Trace, trace
+from swinv2.plan.work import Work
 
 CARDS = {f"{size} GB": size * 10**9 for size in (24, 40, 80, 141)}
 """Bytes of a card as sold, in powers of ten. Cards have up to 7% more, of which the CUDA context, the libraries' own
@@ -31,6 +32,7 @@ class Plan:
         forward_flops: operations of a forward pass on a device.
         step_flops: of a step, with what is computed again.
         sent_bytes: that a device sends in a step.
+        input_bytes: of images and targets, among the activations.
         seconds: that planning took.
     """
 
@@ -40,6 +42,7 @@ class Plan:
     forward_flops: int
     step_flops: int
     sent_bytes: int
+    input_bytes: int
     seconds: float
 
     def fits(self, capacity: int) -> bool:
@@ -52,27 +55,31 @@ class Plan:
         return {**plain, "fits": {card: self.fits(capacity) for card, capacity in CARDS.items()}}
 
 
-def plan(config: SwinConfig, settings: Settings) -> Plan:
-    """Plan a training step: forward, cross-entropy, backward and AdamW in fp32.
+def plan(work: Work | SwinConfig, settings: Settings) -> Plan:
+    """Plan a training step: forward pass, loss, backward pass and AdamW in fp32.
+
+    Args:
+        work: what is trained; an architecture alone is a classifier.
+        settings: how.
 
     Raises:
         ValueError: settings that cannot be with this model or device.
     """
-    return Planner(config)(settings)
+    return Planner(work)(settings)
 
 
 class Planner:
     """Plans of one model; what two settings share is traced once."""
 
-    def __init__(self, config: SwinConfig) -> None:
-        self._config = config
+    def __init__(self, work: Work | SwinConfig) -> None:
+        self._work = work if isinstance(work, Work) else Work(work)
         self._traces: dict[Settings, Trace] = {}
 
     def __call__(self, settings: Settings) -> Plan:
         """Plan a step."""
         alone = replace(settings, devices=1, strategy="none")
         if alone not in self._traces:
-            self._traces[alone] = trace(self._config, alone)
+            self._traces[alone] = trace(self._work, alone)
         done = self._traces[alone]
         return Plan(
             settings=settings,
@@ -81,6 +88,7 @@ class Planner:
             forward_flops=done.forward_flops,
             step_flops=done.step_flops,
             sent_bytes=communicated(done, settings),
+            input_bytes=done.inputs,
             seconds=done.seconds,
         )
 
@@ -90,7 +98,7 @@ class Planner:
         """For each card the first of `candidates` that fits, None where none does; and all that were planned."""
         found: dict[str, Plan | None] = dict.fromkeys(CARDS)
         tried = []
-        for candidate in candidates(settings, self._config.num_stages):
+        for candidate in candidates(settings, self._work.config.num_stages):
             remark(f"planning {candidate.describe()}")
             made = self(candidate)
             tried.append(made)

@@ -90,6 +90,14 @@ class Recorder(TorchDispatchMode):
         self._owners: dict[int, int] = {}
         self._activations, self._gradients = 0, {ROOT: 0}
 
+    def hold(self, tensors: Iterable[Tensor]) -> int:
+        """Count tensors that exist before as activations; their bytes."""
+        before = self._activations
+        for tensor in tensors:
+            self._watch(tensor.untyped_storage())
+        self._see(0)
+        return self._activations - before
+
     def enter(self, group: int, backward: bool) -> None:
         """From now on this group is at work."""
         self.segments.append(Segment(group, backward))

@@ -116,7 +116,7 @@ def _instants(trace: Trace, settings: Settings, held: States) -> Iterator[Peak]:
             workspace=moment.workspace,
         )
     roots = held.optimiser // 2 if settings.precision == "fp16" else 0  # the fused step takes nothing
-    yield Peak("optimiser's step", held.weights, held.gradients, held.optimiser, 0, trace.images, roots)
+    yield Peak("optimiser's step", held.weights, held.gradients, held.optimiser, 0, trace.inputs, roots)
 
 
 class _Gathered:

@@ -7,21 +7,22 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from math import prod
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
+from torch.utils._pytree import tree_leaves
 
 from swinv2.benchmark.machine import DTYPES
-from swinv2.config import Axes, SwinConfig
-from swinv2.model import SwinTransformer
+from swinv2.config import Axes
+from swinv2.model import Native
 from swinv2.model.block import SwinBlock
+from swinv2.model.stages import SwinStages
 from swinv2.plan.cuda import as_on_cuda
-from swinv2.plan.recorder import ROOT, Recorder, Segment, allocated
+from swinv2.plan.recorder import ROOT, Recorder, Segment
 from swinv2.plan.settings import Settings
+from swinv2.plan.work import Work
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Trace:
         forward_flops: of the forward pass.
         step_flops: of the whole step, with what checkpointing computes again.
         seconds: that tracing took.
-        images: bytes of the images, which live as long as the step.
+        inputs: bytes of the images and their targets, which live as long as the step.
     """
 
     shapes: tuple[tuple[Axes, ...], ...]
@@ -44,10 +45,10 @@ class Trace:
     forward_flops: int
     step_flops: int
     seconds: float
-    images: int
+    inputs: int
 
 
-def trace(config: SwinConfig, settings: Settings) -> Trace:
+def trace(work: Work, settings: Settings) -> Trace:
     """Run the step of `settings` on fake tensors.
 
     Raises:
@@ -55,16 +56,21 @@ def trace(config: SwinConfig, settings: Settings) -> Trace:
     """
     began = time.perf_counter()
     with torch.device("meta"):
-        model = SwinTransformer(config).train()
-    configure(model, settings)
+        model = work.build().train()
+    configure(model.body, settings)
     half = None if settings.precision == "fp32" else DTYPES[settings.precision]
     place = _on_cpu if settings.device == "cpu" else as_on_cuda
     with place(model, half) as forward_pass:
         groups = _groups(model)
-        recorder = Recorder(settings.device, model.parameters())
-        _follow(model, groups, recorder)
+        recorder = Recorder(settings.device, [*model.parameters(), *model.buffers()])
+        _follow(model.body, groups, recorder)
+        images, targets = work.inputs(settings, next(model.parameters()).device)
+        inputs = recorder.hold(tree_leaves((images, targets)))
         with recorder:
-            _step(model, settings, forward_pass, recorder)
+            with forward_pass, work.bounds():
+                loss = work.loss(model, images, targets)
+            recorder.enter(ROOT, backward=True)
+            loss.backward()
     forward, backward = recorder.flops[False], recorder.flops[True]
     return Trace(
         shapes=tuple(tuple(tuple(p.shape) for p in parameters) for parameters in groups.values()),
@@ -73,32 +79,42 @@ def trace(config: SwinConfig, settings: Settings) -> Trace:
         forward_flops=forward,
         step_flops=forward + backward,
         seconds=time.perf_counter() - began,
-        images=allocated(4 * settings.batch * config.in_channels * prod(settings.image_size), settings.device),
+        inputs=inputs,
     )
 
 
-def configure(model: SwinTransformer, settings: Settings) -> None:
-    """Give a model the attention and the checkpointing of the settings."""
+def configure(body: SwinStages, settings: Settings) -> None:
+    """Give patch embedding and stages the attention and the checkpointing of the settings."""
     if settings.attention != "auto" or settings.budget_mb is not None:
-        model.set_attention_backend(settings.attention, stages=settings.attention_stages, budget_mb=settings.budget_mb)
-    model.set_checkpointing(settings.checkpointing == "block")
+        body.set_attention_backend(settings.attention, stages=settings.attention_stages, budget_mb=settings.budget_mb)
+    body.set_checkpointing(settings.checkpointing == "block")
 
 
 @contextmanager
 def _on_cpu(model: nn.Module, half: torch.dtype | None) -> Iterator[AbstractContextManager[object]]:
-    """Put fake parameters in the place of those without storage; yields the context of the forward pass."""
+    """Put fake tensors in the place of all; yields the context of the forward pass."""
     with FakeTensorMode():
         for module in model.modules():
-            for name, parameter in list(module.named_parameters(recurse=False)):
-                setattr(module, name, nn.Parameter(torch.empty(parameter.shape, dtype=parameter.dtype, device="cpu")))
+            for held in (module._parameters, module._buffers, module.__dict__):
+                held.update({name: _faked(value) for name, value in held.items()})
         yield torch.autocast("cpu", half or torch.bfloat16, enabled=half is not None)
 
 
-def _groups(model: SwinTransformer) -> dict[str, list[nn.Parameter]]:
+def _faked(value: Any) -> Any:
+    """A tensor, or a list of them such as anchors, as a fake one on the CPU; anything else as it is."""
+    if isinstance(value, list):
+        return [_faked(each) for each in value]
+    if not isinstance(value, Tensor):
+        return value
+    fake = torch.empty(value.shape, dtype=value.dtype, device="cpu")
+    return nn.Parameter(fake) if isinstance(value, nn.Parameter) else fake
+
+
+def _groups(model: Native) -> dict[str, list[nn.Parameter]]:
     """Parameters outside blocks, then of each block: what FSDP gathers at once, wrapped by block."""
     blocks = {
         f"block {number} of stage {stage}": list(block.parameters())
-        for stage, part in enumerate(model.stages, start=1)
+        for stage, part in enumerate(model.body.stages, start=1)
         for number, block in enumerate(_blocks(part), start=1)
     }
     inside = {parameter for parameters in blocks.values() for parameter in parameters}
@@ -109,16 +125,16 @@ def _blocks(part: nn.Module) -> Iterator[SwinBlock]:
     return (module for module in part.modules() if isinstance(module, SwinBlock))
 
 
-def _follow(model: SwinTransformer, groups: dict[str, list[nn.Parameter]], recorder: Recorder) -> None:
+def _follow(body: SwinStages, groups: dict[str, list[nn.Parameter]], recorder: Recorder) -> None:
     """Tell the recorder what is at work, and when gradients are accumulated."""
     for group, parameters in enumerate(groups.values()):
         for parameter in parameters:
             parameter.register_post_accumulate_grad_hook(partial(recorder.accumulated, group=group))
-    for group, block in enumerate(_blocks(model), start=1):
+    for group, block in enumerate(_blocks(body), start=1):
         block.register_forward_pre_hook(partial(_enter, recorder, group))
         block.register_forward_hook(partial(_leave, recorder, group))
-    merges: list[Any] = [stage.merge for stage in model.stages]
-    for module in (model.patch_embed, *merges, model.norm):
+    merges: list[Any] = [stage.merge for stage in body.stages]
+    for module in (body.patch_embed, *merges):
         if not isinstance(module, nn.Identity):  # whose output is a block's too
             module.register_forward_hook(partial(_leave, recorder, ROOT))
 
@@ -131,15 +147,3 @@ def _leave(recorder: Recorder, group: int, module: nn.Module, args: object, out:
     """The forward pass goes on outside; when the output's gradient is there, the backward pass comes in."""
     recorder.enter(ROOT, backward=False)
     out.register_hook(lambda grad: recorder.enter(group, backward=True))
-
-
-def _step(
-    model: SwinTransformer, settings: Settings, forward_pass: AbstractContextManager[object], recorder: Recorder
-) -> None:
-    device = model.norm.weight.device
-    images = torch.empty(settings.batch, model.config.in_channels, *settings.image_size, device=device)
-    labels = torch.zeros(settings.batch, dtype=torch.long, device=device)
-    with forward_pass:
-        loss = F.cross_entropy(model(images).float(), labels)
-    recorder.enter(ROOT, backward=True)
-    loss.backward()

@@ -90,7 +90,7 @@ def load_model(
     if kind not in (None, stored.kind):
         raise ValueError(f"{name} holds a {stored.kind}, not a {kind}: choose other weights.")
     if window_size is not None:
-        stored = _at_window(stored, window_size)
+        stored = at_window(stored, window_size)
     model = make_model(stored.kind, stored.config, stored.head)
     check_tensors(name, model.state_dict(), stored.tensors)
     model.load_state_dict(stored.tensors)
@@ -98,7 +98,8 @@ def load_model(
     return model.eval()
 
 
-def _at_window(stored: Stored, window_size: WindowSpec) -> Stored:
+def at_window(stored: Stored, window_size: WindowSpec) -> Stored:
+    """The same weights for another window, to which the position biases of the encoder or the backbone transfer."""
     wanted = wanted_config(stored.config, {"window_size": window_size})
     inner = BACKBONE if any(name.startswith(BACKBONE) for name in stored.tensors) else ""
     body = {name.removeprefix(inner): x for name, x in stored.tensors.items() if name.startswith(inner)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
@@ -71,8 +72,9 @@ class DetectJob(Job[CocoSource]):
         strict = recipe.data.strict
         if not augmented:
             return eval_samples(source, recipe.input, strict=strict)
-        masks = detector_config(recipe.detect.detector, **recipe.detect.heads).masks
-        return train_samples(source, recipe.detect.augment, recipe.input, masks=masks, strict=strict)
+        heads = detector_config(recipe.detect.detector, **recipe.detect.heads)
+        wanted: dict[str, Any] = {"masks": heads.masks, "semantic": heads.semantic_classes}
+        return train_samples(source, recipe.detect.augment, recipe.input, **wanted, strict=strict)
 
     def task(self, start: Initial, training: CocoSource, validation: CocoSource, optimise: Optimise) -> Task:
         """See `Job`."""

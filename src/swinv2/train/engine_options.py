@@ -109,7 +109,7 @@ class TrainerOptions:
         strategy: What several devices divide among them: ddp nothing, zero1 the optimiser's states (deepspeed the same,
             by DeepSpeed), fsdp weights, gradients and states; auto is ddp.
         ema_decay: Decay of a moving average of the weights, which is then validated and kept; null for none.
-        compile: Compile the model with torch.compile.
+        compile: Compile the model with torch.compile; of a detector, its backbone.
         save_every: Steps between checkpoints within an epoch; null saves after each validation alone.
         max_minutes: Stop after this time even if epochs are left.
     """

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from swinv2.checkpoint import load
 from swinv2.checkpoint.settle import wanted_config
-from swinv2.checkpoint.transfer import FREE
+from swinv2.checkpoint.transfer import FREE, transfer
 from swinv2.config import VARIANTS, Stages, SwinConfig, make_config
 from swinv2.data.classes import find_classes
 from swinv2.data.clips import ClipOptions
 from swinv2.info import ModelInfo
 from swinv2.model import Native
-from swinv2.storage import ENCODERS, parse_kind, parse_metadata
-from swinv2.tasks.models import BACKBONE, kind_of, load_model, make_model
+from swinv2.storage import ENCODERS, Stored, parse_kind, parse_metadata
+from swinv2.tasks.models import BACKBONE, at_window, kind_of, load_model, make_model
 from swinv2.train.consolidate import read_details
 from swinv2.train.memory import economise
 from swinv2.train.options import ModelOptions, Recipe
@@ -53,7 +53,7 @@ def prepared(start: Initial) -> Initial:
     model.body.freeze_stages(start.recipe.model.frozen_stages)
     economise(model.body, start.recipe.checkpointing, start.recipe.attention)
     if trainer.compile:
-        model.compile()
+        model.compilable.compile()
     return start
 
 
@@ -123,16 +123,21 @@ def _around(recipe: Recipe, weights: str, classes: Sequence[str], make: Make, ou
 
 
 def _opened(recipe: Recipe, weights: str) -> tuple[Native, SwinConfig, dict[str, Tensor]]:
-    """The model as it is stored; architecture and tensors, those of a backbone below `BACKBONE`, as the recipe asks."""
+    """The model as it is stored; architecture and tensors, those of a backbone below `BACKBONE`, as the recipe asks.
+
+    The file is read once: what the model holds is moved to the recipe's window and channels.
+    """
     options = recipe.model
     if kind_of(weights) not in (None, *ENCODERS):
-        stored, model = load_model(weights), load_model(weights, window_size=options.window_size)
-        return stored, replace(model.config, **options.overrides), model.state_dict()
+        model = load_model(weights)
+        stored = Stored(model.config, model.state_dict(), model.info, model.kind)
+        moved = stored if options.window_size is None else at_window(stored, options.window_size)
+        return model, replace(moved.config, **options.overrides), dict(moved.tensors)
     encoder = load(weights, dtype="keep", key=options.weights_key, **options.overrides)
     channels = recipe.completed(encoder.info.preprocessing).input.channels
-    wanted: dict[str, Any] = {"window_size": options.window_size, "in_channels": channels, **options.overrides}
-    body = load(weights, key=options.weights_key, **wanted)
-    return encoder, body.config, {f"{BACKBONE}{name}": tensor for name, tensor in body.state_dict().items()}
+    wanted = wanted_config(encoder.config, {"window_size": options.window_size, "in_channels": channels})
+    tensors = transfer(encoder.state_dict(), encoder.config, wanted)
+    return encoder, wanted, {f"{BACKBONE}{name}": tensor for name, tensor in tensors.items()}
 
 
 def _by_class(

@@ -43,11 +43,13 @@ def _plot(axes: Axes, rows: Sequence[Row], panel: Panel) -> None:
             for row in rows
             if (epoch := row["epoch"]) is not None and (value := row.get(column)) is not None
         ]
-        axes.plot([x for x, _ in points], [y for _, y in points], marker=".", label=label)
+        if points:
+            axes.plot([x for x, _ in points], [y for _, y in points], marker=".", label=label)
     axes.set(xlabel="epoch", ylabel=panel.unit)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
-    axes.legend()
+    if axes.lines:
+        axes.legend()
 
 
 def confusion(counts: Tensor, classes: Sequence[str], title: str) -> Figure:

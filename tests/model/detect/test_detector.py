@@ -218,7 +218,7 @@ BAD = {
         (torch.ones(2, 40, 40), r"has masks of shape \(2, 40, 40\), but 2 objects on 40 x 50 pixels: \(2, 40, 50\)")
     ],
     "semantic": [
-        (torch.full((40, 50), 5), "has a semantic map .* beyond int64 0 to 4 and 255"),
+        (torch.full((40, 50), 5), "has a semantic map .* not uint8 or int64 from 0 to 4, and 255 for ignored"),
         (torch.zeros(40, 50), "float32"),
     ],
 }
@@ -249,6 +249,27 @@ def test_bad_images_are_refused_in_a_sentence(pictures, convolutions):
     for given, sentence in [(None, "2 images and none targets"), (targets[:1], "2 images and 1 targets")]:
         with pytest.raises(ValueError, match=sentence):
             detector.train()(images, given)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_compiled_backbone_has_the_same_maps(pictures, randomise):
+    """In evaluation, whatever the sizes: heads, whose shapes depend on numbers, stay as they are. Detections are not
+    compared one by one: those of an untrained detector are so close that rounding orders them anew.
+    """
+    config = make_config("swinv2_nano", window_size=4, image_size=64, embed_dim=16, depths=(1, 1), num_heads=(1, 2))
+    fields = {**TINY, "score_threshold": 0.0}
+    detector = create_detector(randomise(SwinBackbone(config)), "mask_rcnn", **fields).eval()
+    batches = [torch.randn(count, 3, *size) for count, *size in ((2, 64, 96), (1, 96, 96), (1, 64, 64))]
+    sizes = ([(64, 96), (50, 60)], [(80, 70)], [(33, 40)])
+    with torch.inference_mode():
+        plain = [maps for batch in batches for maps in detector.backbone(batch)]
+        detector.backbone.compile()
+        compiled = [maps for batch in batches for maps in detector.backbone(batch)]
+        found = [found for images in sizes for found in detector(pictures(images, [0] * len(images))[0])]
+    for ours, theirs in zip(compiled, plain, strict=True):
+        assert (ours - theirs).norm() <= 1e-5 * theirs.norm()
+    assert all(len(one["boxes"]) > 20 for one in found)
 
 
 def test_names_and_fields_of_the_table():

@@ -26,10 +26,12 @@ from swinv2.data.rle import RLE, checked, decode
 from swinv2.data.sources.base import ImageSource, by_split, stratified_split
 from swinv2.data.sources.coco_json import Ints, Table, clip, joined, read_categories, read_json, read_table
 from swinv2.data.sources.files import part_of
+from swinv2.data.sources.semantic_maps import SemanticMaps, find_semantic
 
 Target = dict[str, Any]
 """Objects of an image: `boxes` [N, 4] (left, top, right, bottom; float32), `labels` [N] from 1 on, `area` [N],
-`iscrowd` [N], `masks` [N, H, W] (uint8) where asked for, `image_id`, and `size`, height and width of the original."""
+`iscrowd` [N], `masks` [N, H, W] and `semantic` [H, W] (uint8) where asked for, `image_id`, and `size`, height and
+width of the original."""
 
 PATTERNS = ("annotations/*instances*.json", "*instances*.json", "annotations/*.json", "*.json", "*/_annotations.*.json")
 """Where a data set's files are looked for; the first that finds any counts."""
@@ -52,6 +54,7 @@ class CocoSource(ImageSource):
         rows: The rows of the images in the table.
         paths: The files of the table's images.
         remarks: What was mended or left out, besides files.
+        semantic: The images' semantic maps, where they were found.
     """
 
     where: str
@@ -60,6 +63,7 @@ class CocoSource(ImageSource):
     rows: Ints
     paths: list[str]
     remarks: tuple[str, ...] = ()
+    semantic: SemanticMaps | None = None
 
     @override
     def name(self, index: int) -> str:
@@ -89,7 +93,9 @@ class CocoSource(ImageSource):
         """The image's id in its JSON."""
         return int(self.table.ids[self.rows[index]])
 
-    def target(self, index: int, *, masks: bool = False, crowd: bool = True, most: int | None = None) -> Target:
+    def target(
+        self, index: int, *, masks: bool = False, crowd: bool = True, most: int | None = None, semantic: int = 0
+    ) -> Target:
         """The objects of an image, cut at its edges.
 
         Args:
@@ -97,9 +103,11 @@ class CocoSource(ImageSource):
             masks: Decode the masks.
             crowd: Keep regions of many objects too.
             most: Keep so many objects at most, drawn by torch's random state.
+            semantic: Classes of the semantic map; 0 leaves it out.
 
         Raises:
-            ValueError: A mask is missing or damaged.
+            ValueError: A mask is missing or damaged, or the semantic map is not of this image or these classes.
+            UnreadableImage: The semantic map is missing or damaged.
         """
         objects = self._objects(index)
         if not crowd:
@@ -118,6 +126,9 @@ class CocoSource(ImageSource):
         }
         if masks:
             target["masks"] = self._masks(index, objects)
+        if semantic:
+            assert self.semantic is not None  # see check_semantic
+            target["semantic"] = self.semantic.read(self.table.files[self.rows[index]], size, semantic)
         return target
 
     def _objects(self, index: int) -> Ints:
@@ -150,6 +161,15 @@ class CocoSource(ImageSource):
         for index in range(len(self)):
             for number in self._objects(index)[bare[self._objects(index)]]:
                 self._rle(index, number)
+
+    def check_semantic(self) -> None:
+        """Raise ValueError if an image has no semantic map."""
+        if self.semantic is None:
+            raise ValueError(
+                f"there are no semantic maps beside {self.where}: name their folder with layout.semantic, or set "
+                "semantic_classes to 0."
+            )
+        self.semantic.check(self.table.files[row] for row in self.rows)
 
     def ground_truth(self, masks: bool = False) -> dict[str, list[dict[str, Any]]]:
         """The data as COCO's evaluation takes them, images numbered by their index, boxes as they are in the file."""
@@ -243,6 +263,10 @@ def _open(file: Path, split: Split, options: DetectionDataOptions) -> CocoSource
     if options.strict and skipped:
         raise UnreadableImage(skipped[0])
     rows = np.flatnonzero(there)
+    maps = options.layout.semantic
+    semantic = find_semantic(
+        _root(file), _stem(file), Path(options.path) / maps if maps else None, options.layout.semantic_ignore
+    )
     return CocoSource(
         classes=tuple(categories.values()),
         labels=np.diff(table.starts)[rows].tolist(),
@@ -253,14 +277,24 @@ def _open(file: Path, split: Split, options: DetectionDataOptions) -> CocoSource
         rows=rows,
         paths=paths,
         remarks=remarks,
+        semantic=semantic,
     )
+
+
+def _root(file: Path) -> Path:
+    """The folder of the data set whose JSON that is."""
+    return file.parent.parent if file.parent.name == "annotations" else file.parent
+
+
+def _stem(file: Path) -> str:
+    """How a JSON's part of the data set is called."""
+    return file.stem.removeprefix("instances_").removesuffix("_instances")
 
 
 def _image_folder(file: Path, names: Sequence[str], split: Split, options: DetectionDataOptions) -> Path:
     """The folder that is named, or that of COCO's and similar layouts which holds the most of some images."""
     named = options.layout.train_images if split == "train" else options.layout.val_images
-    root = file.parent.parent if file.parent.name == "annotations" else file.parent
-    stem = file.stem.removeprefix("instances_").removesuffix("_instances")
+    root, stem = _root(file), _stem(file)
     usual = [root / stem, root / "images" / stem, root / stem / "images", root / "images", root]
     folders = [Path(options.path) / named] if named else usual
     probes = names[:: max(len(names) // PROBED, 1)]
@@ -322,4 +356,5 @@ def _join(sources: Sequence[CocoSource]) -> CocoSource:
         table=table,
         rows=rows,
         paths=[path for source in sources for path in source.paths],
+        semantic=None,  # the parts have folders of their own
     )

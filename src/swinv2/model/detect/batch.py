@@ -90,9 +90,10 @@ def _bad_labels(target: Any, config: DetectorConfig) -> str | None:
     if config.semantic_classes:
         semantic = target["semantic"]
         known = semantic[semantic != IGNORED]
-        if semantic.dtype != torch.int64 or ((known < 0) | (known >= config.semantic_classes)).any():
+        whole = semantic.dtype in (torch.uint8, torch.int64)
+        if not whole or ((known < 0) | (known >= config.semantic_classes)).any():
             return (
-                f"has a semantic map ({semantic.dtype}) with labels beyond int64 0 to {config.semantic_classes - 1} "
-                f"and {IGNORED} for ignored pixels"
+                f"has a semantic map ({semantic.dtype}) whose labels are not uint8 or int64 from 0 to "
+                f"{config.semantic_classes - 1}, and {IGNORED} for ignored pixels"
             )
     return None

@@ -64,8 +64,8 @@ class Detector(nn.Module):
         Args:
             images: ``[C, H, W]`` each, normalised and of the size to be seen at; sizes may differ.
             targets: for training, of each image "boxes" ``[N, 4]`` (x1 y1 x2 y2 in its pixels), "labels" int64 ``[N]``
-                from 1 on, "masks" uint8 or boolean ``[N, H, W]`` where the detector has masks, and "semantic" int64
-                ``[H, W]`` (255: ignored) where it has the semantic branch. N may be 0.
+                from 1 on, "masks" uint8 or boolean ``[N, H, W]`` where the detector has masks, and "semantic" uint8
+                or int64 ``[H, W]`` (255: ignored) where it has the semantic branch. N may be 0.
 
         Returns:
             in training, losses by name, their weights applied: their sum is to be minimised. In evaluation, of each

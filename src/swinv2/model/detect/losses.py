@@ -87,7 +87,7 @@ def semantic_loss(logits: Tensor, maps: Sequence[Tensor], size: tuple[int, int])
 
     Args:
         logits: ``[B, classes, h, w]``.
-        maps: ``[H, W]`` int64 of each image.
+        maps: ``[H, W]`` of each image, whole numbers.
         size: height and width of the padded batch.
     """
     height, width = size

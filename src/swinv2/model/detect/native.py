@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from torch import nn
+
 from swinv2.config import SwinConfig
 from swinv2.info import ModelInfo
 from swinv2.model.detect.config import DetectorConfig
@@ -33,3 +35,8 @@ class SwinDetector(Detector, Native):
         self.info = ModelInfo()
         plain = json.loads(json.dumps(heads.to_dict()))
         self.head_config = {name: value for name, value in plain.items() if name != "num_classes"}
+
+    @property
+    def compilable(self) -> nn.Module:
+        """See `Native`: how many boxes the heads look at depends on numbers."""
+        return self.backbone

@@ -1,0 +1,263 @@
+"""`swinv2 study bias-maps`: biases that heads learn, at larger windows too (paper, Figure 4), and where they look.
+
+Three kinds of bias, trained alike; or anybody's weights.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from swinv2.model.attention import WindowAttention
+from swinv2.model.stages import SwinStages
+from swinv2.study.accuracy import scaled
+from swinv2.study.base import Cell, Done, Figures, Results, Setting, Study, Subject, chosen
+from swinv2.study.bias_pictures import maps, profiles
+from swinv2.study.findings import PENDING, Claim, Picture, Report, Table, Verdict, mean
+from swinv2.study.looking import attention_pictures
+from swinv2.study.subject import load, of_run
+
+KINDS = {"table": "parameterised", "linear_cpb": "linear CPB", "log_cpb": "log CPB"}
+RATIOS = (1.0, 1.5, 2.0, 3.0)
+"""Windows, over the one of the weights, that biases are carried to."""
+
+COMPARED = 2.0
+"""Ratio at which kinds are compared; the paper's Table 1 has it as 8 to 16."""
+
+
+def cells(setting: Setting) -> list[Cell]:
+    """Weights of somebody alone; else each kind of bias, trained."""
+    if setting.subject is not None:
+        return [Cell(factors={"bias": "weights"})]
+    return [
+        Cell(factors={"bias": kind, "seed": seed}, changes={"seed": seed, "model.overrides.position_bias": kind})
+        for seed in setting.seed_range(laptop=1)
+        for kind in KINDS
+    ]
+
+
+def measure(cell: Cell, setting: Setting, run: Path | None) -> Figures:
+    """How rough maps are as they are and carried to larger windows, and how far known offsets keep their bias."""
+    subject = _subject(setting, run)
+    before = load(subject)
+    kind = before.config.position_bias
+    own = list(tables(before.body))
+    figures: dict[str, Any] = {"kind": kind, "heads": sum(len(table) for table in own), "rough": {}, "moved": {}}
+    for ratio in RATIOS:
+        carried = own if ratio == 1 else list(tables(load(subject, scaled(before.config.window_size, ratio)).body))
+        figures["rough"][f"{ratio:g}"] = _median(map(roughness, carried))
+        figures["moved"][f"{ratio:g}"] = _median(map(moved, own, carried))
+    return figures
+
+
+def _subject(setting: Setting, run: Path | None) -> Subject:
+    if setting.subject is not None:
+        return setting.subject
+    assert run is not None
+    return of_run(run)
+
+
+def tables(body: SwinStages) -> Iterator[Tensor]:
+    """The bias of every block by offset, ``[heads, 2h-1, 2w-1]``, in stages that were trained on several tokens."""
+    for stage, trained in zip(body.stages, body.config.trained_window_size, strict=True):
+        if max(trained) > 1:
+            for module in stage.modules():
+                if isinstance(module, WindowAttention):
+                    yield module.position_bias().detach()
+
+
+def roughness(table: Tensor) -> list[float]:
+    """Of each head the mean square of second differences between neighbouring offsets, over its variance, as roots.
+
+    White noise has 2.4 along each axis, a plane 0. A map of one value has none.
+    """
+    found = []
+    for head in table:
+        seconds = [head.diff(n=2, dim=axis) for axis in range(head.ndim) if head.shape[axis] > 2]
+        if seconds and (deviation := float(head.std())) > 1e-6:
+            squares = sum(float(each.square().mean()) for each in seconds) / len(seconds)
+            found.append(squares**0.5 / deviation)
+    return found
+
+
+def moved(own: Tensor, carried: Tensor) -> list[float]:
+    """Of each head the root mean square change of the bias at offsets that it was trained at, over its deviation."""
+    centre = carried
+    for axis in range(1, own.ndim):
+        centre = centre.narrow(axis, (carried.shape[axis] - own.shape[axis]) // 2, own.shape[axis])
+    changes = (centre - own).flatten(1).square().mean(1).sqrt()
+    deviations = own.flatten(1).std(1)
+    return [float(c / d) for c, d in zip(changes, deviations, strict=True) if d > 1e-6]
+
+
+def _median(parts: Any) -> float | None:
+    whole = [value for part in parts for value in part]
+    return statistics.median(whole) if whole else None
+
+
+def report(setting: Setting, results: Results) -> Report:
+    """How rough and how faithful maps are, pictures of them and of attention, and the claims of Figure 4."""
+    rows = [[_label(kind), *_row(done)] for kind, done in _by_kind(results).items()]
+    larger_ones = [f"{ratio:g}" for ratio in RATIOS if ratio != 1]
+    table = Table(
+        name="bias",
+        caption="Medians over all heads. Rough: second differences over the deviation of the map, at so many times the "
+        "window. Moved: change of the bias at offsets that were trained, over its deviation",
+        head=[
+            "bias",
+            "heads",
+            "rough at 1",
+            *(f"rough at {at}" for at in larger_ones),
+            *(f"moved at {at}" for at in larger_ones),
+        ],
+        rows=rows,
+        form="{:.2f}",
+    )
+    return Report(
+        tables=[table],
+        paper=[PAPER],
+        pictures=_pictures(setting, results),
+        claims=[] if setting.subject is not None else _claims(setting, results),
+        question="" if setting.subject is None else QUESTION_WEIGHTS,
+        notes=[
+            "A table is carried to a larger window by bicubic interpolation, which stretches it: the same offset then "
+            "has another bias. A bias network keeps the offsets that it was trained at and is asked beyond them."
+        ],
+    )
+
+
+def _by_kind(results: Results) -> dict[str, list[Done]]:
+    found: dict[str, list[Done]] = {}
+    for done in results:
+        if "kind" in done.figures:
+            found.setdefault(str(done.figures["kind"]), []).append(done)
+    return {kind: found[kind] for kind in KINDS if kind in found}
+
+
+def _label(kind: str) -> str:
+    return KINDS[kind]
+
+
+def _row(done: Sequence[Done]) -> list[Any]:
+    def over_seeds(figure: str, ratio: str) -> Any:
+        return mean([each.figures[figure][ratio] for each in done if each.figures[figure][ratio] is not None])
+
+    ratios = [f"{ratio:g}" for ratio in RATIOS]
+    rough = [over_seeds("rough", ratio) for ratio in ratios]
+    return [done[0].figures["heads"], *rough, *(over_seeds("moved", ratio) for ratio in ratios[1:])]
+
+
+PAPER = Table(
+    name="paper",
+    caption="Paper, Figure 4, and Table 1 without fine-tuning",
+    head=["bias", "carried to a larger window", "8 to 16, top-1"],
+    rows=[
+        ["parameterised", "interpolates badly", "81.7 to 77.2"],
+        ["linear CPB", "", "81.7 to 81.2"],
+        ["log CPB", "extrapolates smoothly", "81.8 to 81.7"],
+    ],
+    text_columns=2,
+)
+
+
+def _pictures(setting: Setting, results: Results) -> list[Picture]:
+    pictures: list[Picture] = []
+    shown = _by_kind(results)
+    found: dict[str, tuple[SwinStages, SwinStages]] = {}
+    for kind, done in shown.items():
+        subject = setting.subject or Subject(weights=str(done[0].weights))
+        own = load(subject)
+        found[_label(kind)] = (own.body, load(subject, scaled(own.config.window_size, COMPARED)).body)
+    if found:
+        pictures += [
+            Picture(
+                "maps",
+                "Bias by offset between query and key at twice the window; dashed: the offsets that were trained.",
+                maps(found),
+            ),
+            Picture("profiles", "Bias along the horizontal axis: as it is, and at twice the window.", profiles(found)),
+        ]
+        last = list(shown.values())[-1][0]
+        pictures += attention_pictures(setting, setting.subject or Subject(weights=str(last.weights)))
+    return pictures
+
+
+def _claims(setting: Setting, results: Results) -> list[Claim]:
+    expected = len(setting.seed_range(laptop=1))
+    at = f"{COMPARED:g}"
+
+    def median(figure: str, kind: str) -> float | None:
+        found = [done.figures[figure][at] for done in chosen(results, bias=kind) if figure in done.figures]
+        return statistics.fmean(found) if len(found) == expected and None not in found else None
+
+    rough = {kind: median("rough", kind) for kind in KINDS}
+    changes = {kind: median("moved", kind) for kind in KINDS}
+    return [
+        Claim(
+            text="log-CPB's maps extrapolate smoothly, the parameterised ones are carried badly",
+            source="Figure 4",
+            rule=f"seen where the parameterised maps at {at} times the window are 1.5 times as rough as log-CPB's",
+            verdict=_times(rough["table"], rough["log_cpb"], 1.5),
+        ),
+        Claim(
+            text="a continuous bias keeps what it learned when the window grows, a table does not",
+            source="section 3.3; Figure 4",
+            rule=f"seen where, at {at} times the window, known offsets move by more than a tenth of the deviation with "
+            "a table, and by less than a thousandth with both networks",
+            verdict=_kept(changes),
+        ),
+    ]
+
+
+def _times(first: float | None, second: float | None, least: float) -> Verdict:
+    if first is None or second is None:
+        return PENDING
+    return Verdict("seen" if first >= least * second else "not seen", f"{first:.2f} against {second:.2f}.")
+
+
+def _kept(changes: dict[str, float | None]) -> Verdict:
+    table, *networks = changes.values()
+    if table is None or None in networks:
+        return PENDING
+    holds = table > 0.1 and all(change is not None and change < 1e-3 for change in networks)
+    told = ", ".join(f"{_label(kind)} {change:.3f}" for kind, change in changes.items())
+    return Verdict("seen" if holds else "not seen", f"{told}.")
+
+
+QUESTION_WEIGHTS = (
+    "The bias of each head by offset, as it is and carried to larger windows, and where attention looks in one image."
+)
+
+STUDY = Study(
+    title="Learned position biases, carried to larger windows, and attention over an image",
+    source="Figure 4, section 3.3",
+    question="Three models that differ in the kind of their position bias alone are trained alike; the bias of every "
+    "head is then drawn at its own window and at larger ones, and attention is drawn over one image.",
+    bases={
+        "digits": {
+            "trainer.epochs": 10,
+            **{
+                f"model.overrides.{name}": value
+                for name, value in {"patch_size": [2, 2], "depths": [2, 2], "num_heads": [1, 2]}.items()
+            },
+        },
+        "images": {
+            "trainer.epochs": 8,
+            "model.window_size": 8,
+            **{
+                f"model.overrides.{name}": value
+                for name, value in {"patch_size": [2, 2], "depths": [2, 2], "num_heads": [1, 2]}.items()
+            },
+        },
+        "paper": {},
+    },
+    cells=cells,
+    measure=measure,
+    report=report,
+    varies=("seed", "model.overrides.position_bias"),
+    takes_weights=True,
+)

@@ -1,0 +1,192 @@
+"""Runs what is missing of a study, cell by cell, with a report after each; trainings go on where they stopped."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from swinv2.files import written_aside
+from swinv2.study.base import Cell, Done, Figures, Setting, Study
+from swinv2.study.fit import Machine, fitted
+from swinv2.study.report import write_report
+from swinv2.study.scales import changed, recipes
+from swinv2.tasks.base import Diverged
+from swinv2.train.folder import RunFolder
+from swinv2.train.job import job_of
+from swinv2.train.options import Recipe
+from swinv2.train.run import train
+
+Say = Callable[[str], None]
+
+RESULT = "figures.json"
+CONFIGURATION = "study.yaml"
+MAY_GROW = ("seeds", "trainings")
+"""What may be more, or less, when a study goes on; trainings that stay must be the same."""
+
+LEAST_VALIDATION = 100
+"""Fewer held-out images cannot tell accuracies apart: one standard error of 50% is 5 points."""
+
+
+def run_study(
+    name: str, study: Study, setting: Setting, out: Path, *, say: Say = print, machine: Machine | None = None
+) -> list[Done]:
+    """Run every cell that is not done, and leave tables, pictures, configuration and report in the folder `out`.
+
+    Args:
+        name: of the study.
+        study: what to run.
+        setting: what is asked of it.
+        out: the folder; if it exists, it must be of the same study and setting, which then goes on.
+        say: receives a line of what is planned, and those of each training.
+        machine: where it runs, for the planner; by default this one.
+
+    Raises:
+        ValueError: The setting, the data or the folder cannot be used, or a training does not fit.
+        KeyboardInterrupt: Ctrl-C; what is done is kept, and the message says how to go on.
+    """
+    cells = {cell.name: cell for cell in study.cells(setting)}
+    made = recipes(study, setting, cells)
+    data = _check_data(next(iter(made.values())), study.validates) if made else {}
+    configuration = _configuration(name, setting, made)
+    _check_folder(out, configuration)
+    todo = [each for each in made if not (out / "cells" / each / RESULT).exists()]
+    if todo:
+        told, parts = fitted((made[each] for each in todo), machine or Machine.here(), setting.scale)
+        say(told)
+        made = {each: changed(recipe, {"trainer.accumulate": parts}) for each, recipe in made.items()}
+    fresh = not out.exists()
+    with written_aside(out / CONFIGURATION) as draft:
+        draft.write_text(yaml.safe_dump(configuration, sort_keys=False), encoding="utf-8")
+    done: list[Done] = []
+    try:
+        for number, (each, cell) in enumerate(cells.items(), start=1):
+            say(f"cell {number} of {len(cells)}: {each}")
+            done.append(_finished(cell, made.get(each), study, setting, out / "cells", say))
+            done[-1] = replace(done[-1], figures={**done[-1].figures, **data})
+            write_report(name, study, setting, done, out)
+    except KeyboardInterrupt:
+        left = f"{len(done)} of {len(cells)} cells are done"
+        raise KeyboardInterrupt(f"stopped by Ctrl-C, {left}; the same command with --out {out} goes on") from None
+    except (ValueError, OSError):
+        if fresh and all(path.is_dir() or path.name == CONFIGURATION for path in out.rglob("*")):
+            shutil.rmtree(out)  # nothing was reached, and another attempt may be another study
+        raise
+    return done
+
+
+def planned(study: Study, setting: Setting) -> str:
+    """What a study would train, and whether it fits: nothing runs, but the data are opened."""
+    cells = {cell.name: cell for cell in study.cells(setting)}
+    made = recipes(study, setting, cells)
+    told = f"{len(cells)} cells, {len(made)} of them trained"
+    if not made:
+        return told
+    _check_data(next(iter(made.values())), study.validates)
+    return f"{told}; {fitted(made.values(), Machine.here(), setting.scale)[0]}"
+
+
+def _check_data(recipe: Recipe, validates: bool) -> dict[str, int]:
+    """How many images validate, and classes; ValueError where the data are too few to train or to compare on."""
+    training, validation = job_of(recipe.task).open(recipe)
+    least = recipe.trainer.batch_size
+    if len(training) < least:
+        raise ValueError(
+            f"{recipe.data.path} has {len(training)} training images, fewer than the {least} of one step: give more, "
+            "or lower --trainer.batch_size."
+        )
+    if validates and len(validation) < LEAST_VALIDATION:
+        raise ValueError(
+            f"{recipe.data.path} has {len(validation)} validation images, too few to compare accuracies by: give "
+            f"{LEAST_VALIDATION} or more, or hold out more with --data.val_fraction."
+        )
+    return {"images": len(validation), "classes": len(training.classes)}
+
+
+def _configuration(name: str, setting: Setting, made: Mapping[str, Recipe]) -> dict[str, Any]:
+    """Plain data that say all of a study; YAML's and JSON's reading of them are equal."""
+    whole = {
+        "study": name,
+        **asdict(setting),
+        "trainings": {each: asdict(recipe) for each, recipe in made.items()},
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(whole, default=str))
+    return plain
+
+
+def _check_folder(out: Path, configuration: Mapping[str, Any]) -> None:
+    """ValueError where the folder holds another configuration, but for `MAY_GROW`, or something else."""
+    path = out / CONFIGURATION
+    if path.exists():
+        before = yaml.safe_load(path.read_text(encoding="utf-8"))
+        differ = [key for key in configuration if key not in MAY_GROW and before.get(key) != configuration[key]]
+        others = before.get("trainings", {})
+        differ += [each for each, made in configuration["trainings"].items() if others.get(each, made) != made]
+        if differ:
+            raise ValueError(f"{out} holds a study that differs in {differ[0]}: choose another --out.")
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} exists and is no folder of a study: choose another --out.")
+
+
+def _finished(cell: Cell, recipe: Recipe | None, study: Study, setting: Setting, folder: Path, say: Say) -> Done:
+    """The cell with its figures: read, or trained and measured now."""
+    own = folder / cell.name
+    run = own / "run" if recipe is not None else None
+    weights = RunFolder(run).best if run is not None else None
+    path = own / RESULT
+    if not path.exists():
+        began = time.perf_counter()
+        figures: Figures = _trained(cell, recipe, folder, say) if recipe is not None else {}
+        if not figures.get("diverged"):
+            figures = {**figures, **study.measure(cell, setting, run)}
+        figures = {**figures, "seconds": round(time.perf_counter() - began, 1)}
+        with written_aside(path) as draft:
+            draft.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    figures = json.loads(path.read_text(encoding="utf-8"))
+    return Done(cell, figures, weights if weights is not None and weights.exists() else None)
+
+
+def _trained(cell: Cell, recipe: Recipe, folder: Path, say: Say) -> dict[str, Any]:
+    """Train a cell to its end, or to where it diverges, which is a result as well."""
+    out = folder / cell.name / "run"
+    if cell.start is not None:
+        if json.loads((folder / cell.start / RESULT).read_text(encoding="utf-8"))["diverged"]:
+            return {"diverged": f"{cell.start}, from which it starts, diverged", "top1": None, "rows": []}
+        weights = str(RunFolder(folder / cell.start / "run").best)
+        recipe = replace(recipe, model=replace(recipe.model, name=None, weights=weights, overrides={}))
+    diverged = None
+    if not _complete(out, recipe):
+        try:
+            train(recipe, out, resume=out.exists(), say=lambda line: say(f"  {cell.name}: {line}"))
+        except Diverged as error:
+            diverged = str(error)
+            say(f"  {cell.name} diverged: {error}")
+    rows = RunFolder(out).rows
+    shown = ("epoch", "step", "train_loss", "val_loss", "val_top1")
+    return {
+        "diverged": diverged,
+        "top1": rows[-1].get("val_top1") if rows and not diverged else None,
+        "rows": [{name: row[name] for name in shown if _is_number(row.get(name))} for row in rows],
+    }
+
+
+def _complete(out: Path, recipe: Recipe) -> bool:
+    rows = RunFolder(out).rows
+    return bool(rows) and rows[-1][recipe.trainer.unit] == recipe.trainer.total
+
+
+def _is_number(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def describe(done: Sequence[Done]) -> str:
+    """How much there is and how long it took, for people."""
+    seconds = sum(float(each.figures.get("seconds", 0)) for each in done)
+    return f"{len(done)} cells in {seconds / 60:.1f} minutes"
