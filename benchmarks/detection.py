@@ -9,7 +9,7 @@ windows by itself. timm shifts before it pads and lets tokens see the padding, s
 where no map needs any: they are compared on an image of multiples of 32 windows, before anything is timed.
 
 Every proposal is called the first class, so that suppression has all of them to look at and 100 masks are made, as in a
-busy image. Rounds are interleaved, memory is of a fresh process; see README.md.
+busy image; the backbone alone has rows of its own. Rounds are interleaved, memory is of a fresh process; see README.md.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from swinv2.checkpoint.writing import state_dict
 from swinv2.cli.windows import size
 from swinv2.model import SwinBackbone, SwinTransformer, create_model
 from swinv2.model.detect import Detector, create_detector
+from swinv2.model.detect.batch import pad_images
 from swinv2.storage import Stored
 
 NAMES = ("swinv2", "timm")
@@ -117,10 +118,11 @@ class Row:
                 detector, lambda: torch.stack(list(detector(images, targets).values())).sum(), device, torch.float32
             )
         detector.to(device).eval()
+        batch = pad_images(images).tensors
 
         def call() -> object:
             with torch.inference_mode():
-                return detector.detect(images)
+                return detector.backbone(batch) if self.work == "backbone" else detector.detect(images)
 
         return call
 
@@ -197,7 +199,7 @@ def print_memory(row: Row, contender: str, options: argparse.Namespace) -> None:
     """What `fresh_memory` reads."""
     call = row.call(row.detectors(options.model)[contender], options.device)
     gc.collect()
-    used = memory(row.work, call, options.device)
+    used = memory("training" if row.work == "training" else "inference", call, options.device)
     print(json.dumps({"peak_bytes": used.peak, "resident_bytes": used.resident}))
 
 
@@ -235,7 +237,7 @@ def main() -> None:
     parser.add_argument("--no-memory", action="store_true", help="leave out peak memory")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     options = parse(parser)
-    sizes = {"inference": options.size, "training": options.training_size}
+    sizes = {"inference": options.size, "backbone": options.size, "training": options.training_size}
     every = [Row(work, int(window), sizes[work]) for work in sizes for window in options.windows.split(",")]
     rows = [row for row in every if re.search(options.rows, str(row))]
     if options.memory_of:

@@ -21,7 +21,16 @@ def test_curves_name_their_axes_and_leave_out_what_is_missing() -> None:
 
 
 def test_curves_can_be_drawn_before_the_first_epoch() -> None:
-    assert all(len(line.get_xydata()) == 0 for axes in curves([], SCORES.panels).axes for line in axes.lines)
+    drawn = curves([], SCORES.panels).axes
+    assert [axes.get_ylabel() for axes in drawn] == ["cross entropy", "validation accuracy, %"]
+    assert not any(axes.lines or axes.get_legend() for axes in drawn)
+
+
+def test_what_a_run_never_has_is_in_no_legend() -> None:
+    row = dict.fromkeys(SCORES.columns, None) | {"epoch": 1, "train_loss": 0.5}
+    loss, accuracy = curves([row], SCORES.panels).axes
+    assert [text.get_text() for text in loss.get_legend().get_texts()] == ["training"]
+    assert accuracy.get_legend() is None
 
 
 def test_confusion_shows_shares_names_and_numbers() -> None:

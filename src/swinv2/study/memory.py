@@ -7,7 +7,7 @@ paper's own largest is planned.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -255,20 +255,8 @@ def _claims(results: Results) -> list[Claim]:
             rule="seen where the planned states are within 2% of it",
             verdict=_states(large[0]) if large else PENDING,
         ),
-        Claim(
-            text="checkpointing makes a step at most 30% slower",
-            source="section 3.5",
-            rule="seen where the median step takes at most 1.3 times as long; not visible where half the spread of its "
-            "rounds reaches from there to 1.3",
-            verdict=_slower(small[0], "checkpointing", 1.3) if small else PENDING,
-        ),
-        Claim(
-            text="sequential attention has little impact on speed",
-            source="section 3.5",
-            rule="seen where the median step takes at most 1.1 times as long; not visible where half the spread of its "
-            "rounds reaches from there to 1.1",
-            verdict=_slower(small[0], "sequential attention", 1.1) if small else PENDING,
-        ),
+        _speed_claim("checkpointing makes a step at most 30% slower", small, "checkpointing", 1.3),
+        _speed_claim("sequential attention has little impact on speed", small, "sequential attention", 1.1),
         Claim(
             text="each of the three saves memory (sequential attention, checkpointing, ZeRO)",
             source="section 3.5",
@@ -287,6 +275,16 @@ def _fits(planned: Mapping[str, Any]) -> Verdict:
 def _states(planned: Mapping[str, Any]) -> Verdict:
     found = planned["none"]["states"]
     return Verdict("seen" if abs(found / (48 * GB) - 1) < 0.02 else "not seen", f"{gigabytes(found)} GB.")
+
+
+def _speed_claim(text: str, small: Sequence[Figures], way: str, most: float) -> Claim:
+    return Claim(
+        text=text,
+        source="section 3.5",
+        rule=f"seen where the median step takes at most {most} times as long; not visible where half the spread of its "
+        f"rounds reaches from there to {most}",
+        verdict=_slower(small[0], way, most) if small else PENDING,
+    )
 
 
 def _slower(figures: Figures, way: str, most: float) -> Verdict:
