@@ -72,13 +72,14 @@ def _changes(setting: Setting, norm: str, width: int, seed: int) -> dict[str, An
 
 
 def measure(cell: Cell, setting: Setting, run: Path | None) -> Figures:
-    """Amplitudes of every block; of what was trained, as it was before too."""
+    """Amplitudes of every block; of what was trained, those of a fresh model too."""
     if setting.subject is not None:
-        return _looked(load(setting.subject).body, setting, setting.subject.image_size)
+        return _looked(load(setting.subject).body, setting, image_size=setting.subject.image_size)
     if run is None:
         name = f"{FAMILIES[str(cell.factors['norm'])]}_{cell.factors['size']}"
         torch.manual_seed(0)
-        return _looked(SwinTransformer(make_config(name)).eval(), setting, default_image_size(name)[-1])
+        size = default_image_size(name)[-1]
+        return _looked(SwinTransformer(make_config(name)).eval(), setting, photo=True, image_size=size)
     model = load(of_run(run))
     torch.manual_seed(int(cell.factors["seed"]))
     fresh = SwinTransformer(model.config).eval()
@@ -86,8 +87,10 @@ def measure(cell: Cell, setting: Setting, run: Path | None) -> Figures:
     return {**_looked(model.body, setting), "before": _looked(fresh, setting)["amplitudes"]}
 
 
-def _looked(body: Any, setting: Setting, image_size: int | tuple[int, ...] | None = None) -> Figures:
-    image, _ = picture(setting, photo=True)
+def _looked(
+    body: Any, setting: Setting, *, photo: bool = False, image_size: int | tuple[int, ...] | None = None
+) -> Figures:
+    image, _ = picture(setting, photo)
     x, _ = input_of(image, preprocessing(body, image_size))
     return {"amplitudes": amplitudes(body, x), "input": list(x.shape[2:])}
 
@@ -251,7 +254,7 @@ def _claims(setting: Setting, results: Results) -> list[Claim]:
         Claim(
             text="the gap between extreme layers reaches 10^4 at H",
             source="Figure 2: 10^4, trained H",
-            rule="visible only where H is trained; seen where largest over smallest amplitude is 1000 or more",
+            rule="visible only where H is trained, which no scale of this study does",
             verdict=Verdict(
                 "not visible at this scale", f"H is not trained here; the widest is {WIDTHS[setting.scale][-1]}."
             ),
@@ -301,9 +304,9 @@ def _report_weights(results: Results) -> Report:
 STUDY = Study(
     title="Amplitude of activations on the main branch, by block, width and norm",
     source="Figure 2, section 3.2",
-    question="Mean |x| of what leaves each block, for one photo: of the named models T to H as they are initialised, "
-    "and of narrow models of the same shape before and after training. V1 is pre-norm with dot products and a bias "
-    "table, V2 res-post-norm with cosine attention and log-spaced continuous bias.",
+    question="Mean |x| of what leaves each block: for a photo, of the named models T to H as they are initialised; "
+    "for an image of the data, of narrow models of the same shape before and after training. V1 is pre-norm with dot "
+    "products and a bias table, V2 res-post-norm with cosine attention and log-spaced continuous bias.",
     bases={
         "digits": {"trainer.epochs": 10},
         "images": {"trainer.epochs": 4},
