@@ -103,6 +103,26 @@ def test_ctrl_c_and_resume_end_where_an_undisturbed_run_does(
     assert_same_end(train(recipe, tmp_path / "run", resume=True, say=quiet), whole)
 
 
+@pytest.mark.parametrize(("step", "validated"), [(6, [4]), (8, [4, 8])])
+def test_sigterm_is_a_ctrl_c_even_if_it_comes_twice(
+    tiny: Tiny, tmp_path: Path, at_step: Callable[..., None], step: int, validated: list[int]
+) -> None:
+    """In the last step of an epoch too, which has its validation first."""
+    before = signal.getsignal(signal.SIGTERM)
+    whole = train(tiny(), tmp_path / "whole", say=quiet)
+
+    def terminate_twice() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    at_step(step, terminate_twice)
+    with pytest.raises(KeyboardInterrupt, match=r"stopped by SIGTERM; .*swinv2 train --resume .*run"):
+        train(tiny(), tmp_path / "run", say=quiet)
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert [row["step"] for row in RunFolder(tmp_path / "run").rows] == validated
+    assert_same_end(train(tiny(), tmp_path / "run", resume=True, say=quiet), whole)
+
+
 def test_fine_tuning_goes_on_without_the_weights_it_started_from(
     tiny: Tiny, tmp_path: Path, at_step: Callable[..., None]
 ) -> None:

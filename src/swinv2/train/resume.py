@@ -30,8 +30,12 @@ from swinv2.train.strategies import local
 WORKER_EXIT = re.compile(r"DataLoader worker \(pid")
 
 
+AFTERWARDS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_IGN}
+"""What the second signal does: Ctrl-C stops at once, while a scheduler may well send its SIGTERM twice."""
+
+
 class Interrupted(Exception):  # noqa: N818  # a request, not an error
-    """Ctrl-C, raised where training can be resumed exactly."""
+    """Ctrl-C or SIGTERM, raised where training can be resumed exactly."""
 
 
 class WholeCheckpoints(TorchCheckpointIO):
@@ -81,9 +85,10 @@ def check_progress(checkpoint: dict[str, Any], loader: Loader) -> None:
 
 
 class Resumable(Checkpoint):
-    """Keeps `last.ckpt`: after every epoch, at Ctrl-C and at any exception; with the state of all random generators.
+    """Keeps `last.ckpt`: after every epoch, when told to stop and at any exception; with the state of all generators.
 
     The first Ctrl-C ends training after the step, or after the validation if that is running; a second one at once.
+    SIGTERM, with which schedulers stop a process, is the same from the first step on; before, it ends it as ever.
 
     Args:
         path: The checkpoint.
@@ -91,7 +96,7 @@ class Resumable(Checkpoint):
         every: Steps between checkpoints within an epoch; None for none.
 
     Attributes:
-        requested: Ctrl-C was pressed.
+        requested: What told training to stop, "Ctrl-C" or "SIGTERM"; "" for nothing.
         started: A step was made, so that there is something to keep.
     """
 
@@ -99,7 +104,7 @@ class Resumable(Checkpoint):
         self.path = path
         self.seed = seed
         self.every = every
-        self.requested = False
+        self.requested = ""
         self.started = False
         self._training = False
         self._generators: list[dict[str, Any]] = []
@@ -122,8 +127,8 @@ class Resumable(Checkpoint):
                 signal.signal(signal.SIGINT, previous)
 
     def _request(self, signum: int, frame: FrameType | None) -> None:
-        self.requested = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.requested = "Ctrl-C" if signum == signal.SIGINT else signal.Signals(signum).name
+        signal.signal(signum, AFTERWARDS[signal.Signals(signum)])
         if multiprocessing.parent_process() is None:  # workers inherit this handler
             os.write(2, b"\nstopping as soon as all can be saved; Ctrl-C again stops at once\n")
 
@@ -136,6 +141,9 @@ class Resumable(Checkpoint):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Go on with the random numbers of the checkpoint, each process with its own."""
         self._training = True
+        if threading.current_thread() is threading.main_thread():
+            # Lightning's own handler, which it takes away again, stops between an epoch's last step and its validation
+            signal.signal(signal.SIGTERM, self._request)
         if len(self._generators) == trainer.world_size:
             restore_generators(self._generators[trainer.global_rank])
         elif trainer.world_size > 1 or self._generators:  # other processes than before: nothing is there to go on with
@@ -161,8 +169,8 @@ class Resumable(Checkpoint):
             raise Interrupted
 
     def _asked(self, trainer: L.Trainer) -> bool:
-        """Whether to stop, on which all processes agree: each hears Ctrl-C at its own time."""
-        return trainer.strategy.reduce_boolean_decision(self.requested, all=False)
+        """Whether to stop, on which all processes agree: each hears of it at its own time, or not at all."""
+        return trainer.strategy.reduce_boolean_decision(bool(self.requested), all=False)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Save what training has reached; what fails before or after it must not touch the last checkpoint.
@@ -185,9 +193,9 @@ class Resumable(Checkpoint):
             raise
 
     def caused(self, error: BaseException) -> bool:
-        """Whether an error is our stop at Ctrl-C, or that of the workers, which heard it as well."""
+        """Whether an error is our stop when told to, or that of the workers, which heard it as well."""
         exited = isinstance(error, RuntimeError) and WORKER_EXIT.search(str(error)) is not None
-        return isinstance(error, Interrupted) or (self.requested and exited)
+        return isinstance(error, Interrupted) or bool(self.requested and exited)
 
     def state_dict(self) -> dict[str, Any]:
         """States of the random generators of every process."""

@@ -51,7 +51,7 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, say: Say = print) 
         ValueError: The recipe, the data or the folder cannot be used, or (`Diverged`) the loss or the weights are not
             finite; the message says why, and what to do.
         OSError: A file cannot be written, or (ConnectionError) another process of the training has ended.
-        KeyboardInterrupt: Ctrl-C; the folder is complete, and the message says how to go on.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the folder is complete, and the message says how to go on.
     """
     job = job_of(recipe.task)
     folder = RunFolder(out, job.scores)
@@ -87,7 +87,7 @@ def _told(error: BaseException, folder: RunFolder) -> BaseException:
     """An error with what people should do after it."""
     on = f"go on with: swinv2 train --resume {folder.path}" if folder.last.exists() else "nothing was kept"
     if isinstance(error, KeyboardInterrupt):
-        return KeyboardInterrupt(f"stopped by Ctrl-C; {on}")
+        return KeyboardInterrupt(f"stopped by {str(error) or 'Ctrl-C'}; {on}")
     if isinstance(error, Diverged):
         return Diverged(f"{error} {_last_good(folder)}")
     if lost_peer(error):
@@ -213,7 +213,7 @@ def _fit(
     folder: RunFolder,
     resume: bool,
 ) -> None:
-    """Train; if Ctrl-C ends the first epoch early, validate what there is, so that the folder is complete."""
+    """Train; if the first epoch is ended early, validate what there is, so that the folder is complete."""
     try:
         trainer.fit(task, *loaders, ckpt_path=folder.last if resume else None, weights_only=True)
     except (Interrupted, RuntimeError) as error:
@@ -221,7 +221,7 @@ def _fit(
             raise
         if not folder.best.exists():
             trainer.validate(task, loaders[1], verbose=False)
-        raise KeyboardInterrupt from None
+        raise KeyboardInterrupt(resumable.requested) from None
 
 
 @contextmanager
