@@ -33,12 +33,13 @@ from swinv2.config import SwinConfig, make_config
 from swinv2.files import written_aside
 from swinv2.model import SwinTransformer
 from swinv2.model.block import SwinBlock
+from swinv2.model.detect import detector_config
 from swinv2.plan.document import gigabytes
 from swinv2.plan.measuring import comparable, measured
-from swinv2.plan.planning import Plan, Planner, plan
+from swinv2.plan.planning import Plan, Planner
 from swinv2.plan.settings import Settings
 from swinv2.plan.trace import configure
-from swinv2.plan.work import Work
+from swinv2.plan.work import Detection, Segmentation, Work
 
 OUT = Path(__file__).parents[1] / "docs" / "plan_measured.md"
 CPU = torch.device("cpu")
@@ -65,6 +66,21 @@ MEASURED: list[tuple[str, int, Settings]] = [
         ("swinv2_base", 8, 256, 1, {"devices": 8, "strategy": "fsdp", "precision": "bf16"}),
     )
 ]
+SMALL = make_config("swinv2_tiny", window_size=16, image_size=(320, 416))
+HEADS: list[tuple[str, Work, Settings]] = [
+    (
+        f"swinv2_tiny, {label}",
+        work,
+        Settings(image_size=(320, 416), batch=1, device="cpu", precision="fp32", checkpointing=checkpointing),
+    )
+    for label, work, checkpointing in (
+        ("UperNet", Segmentation(SMALL), "none"),
+        ("Mask R-CNN", Detection(SMALL, detector_config("mask_rcnn")), "none"),
+        ("HTC++", Detection(SMALL, detector_config("htc_plus_plus")), "block"),
+    )
+]
+"""Models with other heads, and settings."""
+
 TECHNIQUES = {
     "sequential": {"attention": "sequential", "attention_stages": (0, 1), "budget_mb": 64},
     "checkpointing": {"checkpointing": "block"},
@@ -113,11 +129,14 @@ in the paper, in pieces of 64 MiB. TFLOP: of a step on each GPU, and with checkp
 def measured_table() -> str:
     """A row for each configuration."""
     rows = []
-    for name, window, settings in MEASURED:
-        config = make_config(name, window_size=window, image_size=settings.image_size)
-        planned = comparable(plan(config, settings))
-        real = sharded(config, settings) if settings.devices > 1 else measured(Work(config), settings).peak
-        size = " x ".join(map(str, settings.image_size))
+    plain = [
+        (name, Work(make_config(name, window_size=window, image_size=settings.image_size)), settings)
+        for name, window, settings in MEASURED
+    ]
+    for name, work, settings in plain + HEADS:
+        planned = comparable(Planner(work)(settings))
+        real = sharded(work.config, settings) if settings.devices > 1 else measured(work, settings).peak
+        size, window = " x ".join(map(str, settings.image_size)), work.config.window_size[0][0]
         row = [name, f"{size}, w{window}", settings.batch, settings.precision, settings.describe()]
         rows.append([*row, f"{planned / 2**20:.1f}", f"{real / 2**20:.1f}", f"{planned / real - 1:+.1%}"])
         print(*rows[-1], file=sys.stderr)
