@@ -82,8 +82,9 @@ def test_workers_change_nothing(root: Path) -> None:
     assert_equal(load(made), load(made, workers=2))
 
 
-def test_evaluation_batches_are_padded_and_taken_apart_again(root: Path) -> None:
-    made = samples(root, EvalTransform(SMALL, resize=18))
+@pytest.mark.parametrize("scales", [(1.0,), (1.0, 0.5, 1.4)])
+def test_evaluation_batches_are_padded_and_taken_apart_again(root: Path, scales: tuple[float, ...]) -> None:
+    made = samples(root, EvalTransform(SMALL, 18, scales))
     (batch,) = load(made, 5)
     assert batch.labels.shape == (5, 20, 14)
     assert (batch.labels == 255).any()
@@ -92,10 +93,13 @@ def test_evaluation_batches_are_padded_and_taken_apart_again(root: Path) -> None
     rows = []
     for part in parts:
         rows += part.indices.tolist()
-        for image, labels, row in zip(part.images, part.labels, part.indices.tolist(), strict=True):
+        views = [part.images, *(images for images, _ in part.others)]
+        assert len(views) == len(scales)
+        for place, row in enumerate(part.indices.tolist()):
             own = made[SampleKey(0, 0, row)]
-            assert torch.equal(image, own.image)
-            assert torch.equal(labels, own.labels)
+            for view, image in zip(views, (own.image, *own.others), strict=True):
+                assert torch.equal(view[place], image)
+            assert torch.equal(part.labels[place], own.labels)
     assert sorted(rows) == list(range(5))
 
 

@@ -243,7 +243,16 @@ def test_evaluation_resizes_the_image_alone(resize: int | None, size: tuple[int,
     shown = image if resize is None else image.resize(size[::-1], Image.Resampling.BICUBIC)
     expected = (np.asarray(shown, dtype=np.float64) / 255 - 0.5) / 0.25
     assert np.abs(pixels.movedim(0, -1).numpy() - expected).max() <= 1.01 / 255 / 0.25
-    assert torch.equal(pixels, transform.image(image))
+    assert torch.equal(pixels, transform.views(image)[0])
+
+
+def test_every_scale_is_resized_from_the_image_itself() -> None:
+    image, labels = coloured()
+    first, target, *others = EvalTransform(preprocessing(interpolation="bilinear"), 20, (0.5, 1.0, 2.0))(image, labels)
+    assert target.shape == (37, 53)
+    for pixels, size in zip((first, *others), ((10, 14), (20, 29), (40, 57)), strict=True):
+        shown = np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR), dtype=np.float64)
+        assert np.abs(pixels.movedim(0, -1).numpy() - shown).max() <= 1.01
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ class Labeller:
         from swinv2.data.segmentation_transforms import EvalTransform
 
         assert self.model.info.preprocessing is not None  # `load_native` has seen to it
-        return EvalTransform(self.model.info.preprocessing, self.resize)
+        return EvalTransform(self.model.info.preprocessing, self.resize, self.test.scales)
 
     @property
     def channels(self) -> int:

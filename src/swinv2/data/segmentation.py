@@ -17,10 +17,11 @@ from swinv2.data.sources.label_maps import LabelMap, LabelMaps
 
 
 class SegmentationSample(NamedTuple):
-    """One image [C, H, W] and its labels [h, w]."""
+    """One image [C, H, W], its labels [h, w], and further views [C, H, W] of the image at other scales."""
 
     image: Tensor
     labels: Tensor
+    others: tuple[Tensor, ...] = ()
 
 
 class SegmentationBatch(NamedTuple):
@@ -37,6 +38,7 @@ class SegmentationBatch(NamedTuple):
     skipped: tuple[str, ...] = ()
     seconds: float = 0.0  # that its images took in the process that read them
     epoch: int = 0
+    others: tuple[tuple[Tensor, Tensor], ...] = ()  # further views of all images, as images and image_sizes
 
 
 def segmentation_samples(
@@ -46,7 +48,7 @@ def segmentation_samples(
 
     Args:
         source: The images.
-        transform: To [C, H, W] and labels [h, w]; its only randomness is torch's.
+        transform: See `JointTransform`; its only randomness is torch's.
         channels: Channels that the transform expects: 1, 3 or 4.
         strict: Let an unreadable file stop the loader, rather than be skipped.
     """
@@ -60,14 +62,16 @@ def segmentation_samples(
 
 
 def _transformed(transform: JointTransform, pair: tuple[Image.Image, LabelMap]) -> SegmentationSample:
-    return SegmentationSample(*transform(*pair))
+    image, labels, *others = transform(*pair)
+    return SegmentationSample(image, labels, tuple(others))
 
 
 def collate(samples: Sequence[SegmentationSample], *, ignore_index: int, **common: Any) -> SegmentationBatch:
     """A batch of images of any sizes."""
     images, image_sizes = _stacked([sample.image for sample in samples], 0)
     labels, label_sizes = _stacked([sample.labels for sample in samples], ignore_index)
-    return SegmentationBatch(images, labels.long(), image_sizes, label_sizes, **common)
+    others = tuple(_stacked(views, 0) for views in zip(*(sample.others for sample in samples), strict=True))
+    return SegmentationBatch(images, labels.long(), image_sizes, label_sizes, others=others, **common)
 
 
 def by_size(batch: SegmentationBatch) -> Iterator[SegmentationBatch]:
@@ -75,17 +79,24 @@ def by_size(batch: SegmentationBatch) -> Iterator[SegmentationBatch]:
 
     A model sees padding of a batch as pixels, so evaluation sees images as they are.
     """
-    sizes = torch.cat([batch.image_sizes, batch.label_sizes], 1)
+    sizes = torch.cat([batch.image_sizes, batch.label_sizes, *(sizes for _, sizes in batch.others)], 1)
     for size in sizes.unique(dim=0) if len(sizes) else ():
         rows = (sizes == size).all(1).nonzero()[:, 0]
-        height, width, label_height, label_width = size.tolist()
+        height, width = batch.label_sizes[rows[0]].tolist()
         yield SegmentationBatch(
-            images=batch.images[rows, :, :height, :width],
-            labels=batch.labels[rows, :label_height, :label_width],
+            images=_without_padding(batch.images, batch.image_sizes, rows),
+            labels=batch.labels[rows, :height, :width],
             image_sizes=batch.image_sizes[rows],
             label_sizes=batch.label_sizes[rows],
             indices=batch.indices[rows],
+            others=tuple((_without_padding(*other, rows), other[1][rows]) for other in batch.others),
         )
+
+
+def _without_padding(images: Tensor, sizes: Tensor, rows: Tensor) -> Tensor:
+    """Images of some rows, which are all of one size."""
+    height, width = sizes[rows[0]].tolist()
+    return images[rows, :, :height, :width]
 
 
 def _stacked(tensors: Sequence[Tensor], value: float) -> tuple[Tensor, Tensor]:

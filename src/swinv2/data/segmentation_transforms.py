@@ -22,8 +22,8 @@ from swinv2.data.transforms import Normalise
 from swinv2.preprocessing import Preprocessing
 
 ImageTransform = Callable[[Image.Image], Tensor]
-JointTransform = Callable[[Image.Image, LabelMap], tuple[Tensor, Tensor]]
-"""To ``[C, H, W]`` and labels ``[h, w]``, int64; of another size only in evaluation."""
+JointTransform = Callable[[Image.Image, LabelMap], tuple[Tensor, ...]]
+"""To ``[C, H, W]`` and labels ``[h, w]``, int64; in evaluation of another size, and other views after them."""
 
 CROPS = 10
 LONGEST = 4
@@ -47,22 +47,28 @@ class Box(NamedTuple):
 class EvalTransform:
     """Resize, keeping the aspect, and normalise: an image to ``[C, H, W]``; its label map is left as it is.
 
+    Each scale is resized from the image itself, so that those above 1 show more of a large one, as in mmsegmentation.
+
     Args:
         preprocessing: Mean, std and interpolation; its size plays no part.
-        resize: Shorter side, in pixels; None keeps the image's size.
+        resize: Shorter side at scale 1, in pixels; None for the image's own.
+        scales: Of the views of an image.
     """
 
     preprocessing: Preprocessing
     resize: int | None = None
+    scales: Sequence[float] = (1.0,)
 
-    def image(self, image: Image.Image) -> Tensor:
-        """An image without label map."""
-        size = resized_size(image, self.resize)
-        return _normalise(self.preprocessing)(cropped(image, size, Box(0, 0, *size), self.preprocessing.interpolation))
+    def views(self, image: Image.Image) -> list[Tensor]:
+        """An image without label map at each scale, ``[C, H, W]``."""
+        normalise, interpolation = _normalise(self.preprocessing), self.preprocessing.interpolation
+        sizes = [resized_size(image, self.resize, scale) for scale in self.scales]
+        return [normalise(cropped(image, size, Box(0, 0, *size), interpolation)) for size in sizes]
 
-    def __call__(self, image: Image.Image, labels: LabelMap) -> tuple[Tensor, Tensor]:
-        """Image and labels as tensors."""
-        return self.image(image), torch.from_numpy(labels.astype(np.int64))
+    def __call__(self, image: Image.Image, labels: LabelMap) -> tuple[Tensor, ...]:
+        """The first view, the labels, and the other views."""
+        first, *others = self.views(image)
+        return first, torch.from_numpy(labels.astype(np.int64)), *others
 
 
 @dataclass(frozen=True)

@@ -298,11 +298,20 @@ def test_what_has_no_partner_is_listed_and_stops_where_that_is_wished(plain: Pat
         opened(plain, strict=True)
 
 
-def test_no_image_with_a_label_map_is_refused(plain: Path) -> None:
+@pytest.mark.parametrize("extension", [".jpg", ".pgm"])
+def test_no_image_with_a_label_map_is_refused(plain: Path, extension: str) -> None:
+    """JPEG changes labels; of PGM, Pillow reads 1 as 128 where the largest value that the file allows is 2."""
     for path in (plain / "labels/train").iterdir():
-        path.rename(path.with_suffix(".jpg"))
+        path.rename(path.with_suffix(extension))
     with pytest.raises(ValueError, match=r"no image of .*images/train has a label map in .*labels/train.*PNG"):
         opened(plain)
+
+
+def test_a_listed_label_map_that_may_not_keep_labels_is_refused(plain: Path) -> None:
+    (plain / "labels/train/0.pgm").write_bytes(b"P5 2 1 2\n\x01\x02")
+    (plain / "train.txt").write_text("images/train/0.png labels/train/0.pgm")
+    with pytest.raises(ValueError, match=r"train\.txt, line 1: .*0\.pgm may not keep labels .*: save .* as PNG"):
+        opened(plain, train_list="train.txt")
 
 
 def test_two_label_maps_of_one_image_are_refused(plain: Path) -> None:

@@ -138,6 +138,39 @@ def test_a_predicted_map_has_the_size_of_its_image(upernet, resize):
         assert (labels == upernet(x)[0].argmax(0)).float().mean() > 0.999
 
 
+def test_a_large_scale_shows_what_the_resized_image_has_lost():
+    """Columns of two pixels, which are all grey at a quarter of the size."""
+    columns = np.arange(64) // 2 % 2
+    image = Image.fromarray(np.broadcast_to(255 * columns[None, :, None], (48, 64, 3)).astype(np.uint8))
+    light_and_dark = nn.Conv2d(3, 2, 1, bias=False)
+    with torch.no_grad():
+        light_and_dark.weight.copy_(torch.tensor([[-1.0] * 3, [1.0] * 3])[..., None, None])
+    labels = predict_image(light_and_dark, image, EvalTransform(HALF, 12), InferenceOptions(scales=(1.0, 4.0)))
+    assert np.array_equal(labels.numpy(), np.broadcast_to(columns, (48, 64)))
+    (small,) = EvalTransform(HALF, 12).views(image)
+    lost = predict(light_and_dark, small[None], InferenceOptions(scales=(1.0, 4.0)), (48, 64))[0]
+    assert (lost[:, :, 8:-8] - 0.5).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("options", [InferenceOptions(), InferenceOptions(scales=(0.5, 1.5), flip=True)])
+def test_what_is_measured_is_what_is_predicted(upernet, options):
+    random = np.random.default_rng(0)
+    pictures = [
+        Image.fromarray(random.integers(0, 255, (*size, 3), dtype=np.uint8)) for size in ((19, 26), (40, 33), (19, 26))
+    ]
+    transform = EvalTransform(HALF, 16, options.scales)
+    made = [transform(picture, np.zeros((picture.height, picture.width), dtype=np.int32)) for picture in pictures]
+    samples = [SegmentationSample(image, labels, tuple(others)) for image, labels, *others in made]
+    batch = collate(samples, ignore_index=255, indices=torch.arange(3))
+    seen = 0
+    for part, probabilities in infer(upernet, [batch], torch.device("cpu"), options):
+        for row, found in zip(part.indices.tolist(), probabilities, strict=True):
+            expected = predict_image(upernet, pictures[row], EvalTransform(HALF, 16), options)
+            assert (found.argmax(0) == expected).float().mean() > 0.999
+            seen += 1
+    assert seen == 3
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -18,8 +18,8 @@ IMAGES = ("images", "image", "img_dir", "JPEGImages", "leftImg8bit")
 LABELS = ("labels", "label", "masks", "mask", "annotations", "ann_dir", "SegmentationClass", "gtFine")
 """Names of the folders that hold them, in any capitals."""
 
-LOSSLESS = frozenset({".png", ".tif", ".tiff", ".bmp", ".gif", ".pgm"})
-"""Extensions of label maps; JPEG changes labels."""
+LOSSLESS = frozenset({".png", ".tif", ".tiff", ".bmp", ".gif"})
+"""Extensions of label maps; JPEG changes labels, and Pillow scales those of PGM to its largest value."""
 
 
 Pair = tuple[str, str]
@@ -114,6 +114,7 @@ def _listed(file: Path, options: SegmentationDataOptions) -> Pairs:
             )
         if len(cells) == 2:
             image, label = (str(Path(options.path, cell)) for cell in cells)
+            _check_lossless(label, f"{file}, line {number}")
         else:
             named = named or _names(options)
             found = named.get(cells[0], set())
@@ -131,6 +132,15 @@ def _listed(file: Path, options: SegmentationDataOptions) -> Pairs:
         raise ValueError(f"{file} names no image with a label map: {skipped[0] if skipped else 'it is empty.'}")
     images, maps = zip(*pairs, strict=True)
     return Pairs(images, maps, tuple(skipped))
+
+
+def _check_lossless(label: str, where: str) -> None:
+    if not _is_lossless(label):
+        raise ValueError(f"{where}: {label} may not keep labels as they are: save label maps as PNG, TIFF, BMP or GIF.")
+
+
+def _is_lossless(path: str) -> bool:
+    return os.path.splitext(path)[1].lower() in LOSSLESS
 
 
 def _lines(file: Path) -> list[str]:
@@ -162,8 +172,7 @@ def _by_key(files: Iterable[str], folder: Path, suffix: str) -> dict[str, str]:
     """Label maps by what they share with their image."""
     found: dict[str, str] = {}
     for file in files:
-        stem, extension = os.path.splitext(file)
-        if extension.lower() in LOSSLESS and stem.endswith(suffix):
+        if _is_lossless(file) and os.path.splitext(file)[0].endswith(suffix):
             key = _key(file, folder, suffix)
             if key in found:
                 raise ValueError(f"{found[key]} and {file} are label maps of one image: remove one of them.")

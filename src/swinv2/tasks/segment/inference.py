@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import product
 
 import torch
@@ -19,13 +20,10 @@ Model = Callable[[Tensor], Tensor]
 """From images ``[B, C_in, H, W]`` to logits ``[B, C, H, W]``, in evaluation mode."""
 
 
-@torch.no_grad()
 def predict(
     model: Model, images: Tensor, options: InferenceOptions | None = None, size: Sequence[int] | None = None
 ) -> Tensor:
-    """Probabilities ``[B, C, *size]``, fp32: the mean over scales and mirror images.
-
-    Windows overlap by the mean of their logits; logits are brought to the size before the softmax.
+    """Probabilities ``[B, C, *size]``, fp32, of images that are tensors already: scales resize these.
 
     Args:
         model: See `Model`.
@@ -34,16 +32,30 @@ def predict(
         size: Height and width of the result, where the label map has another size than the images.
     """
     options = options or InferenceOptions()
-    size = images.shape[2:] if size is None else size
-    views = list(product(options.scales, (False, True) if options.flip else (False,)))
-    total: Tensor | None = None
-    for scale, mirrored in views:
-        view = scaled(images, scale)
-        logits = _logits(model, view.flip(3) if mirrored else view, options)
-        probabilities = at_size(logits.flip(3) if mirrored else logits, size).softmax(1)
-        total = probabilities if total is None else total.add_(probabilities)
-    assert total is not None
-    return total.div_(len(views))
+    views = (scaled(images, scale) for scale in options.scales)
+    return predict_views(model, views, options, images.shape[2:] if size is None else size)
+
+
+@torch.no_grad()
+def predict_views(model: Model, views: Iterable[Tensor], options: InferenceOptions, size: Sequence[int]) -> Tensor:
+    """Probabilities ``[B, C, *size]``, fp32: the mean over views of the same images, and over their mirror images.
+
+    Windows overlap by the mean of their logits; logits are brought to the size before the softmax.
+
+    Args:
+        model: See `Model`.
+        views: ``[B, C_in, H, W]`` each, normalised.
+        options: Windows and mirror images; the views have their scales.
+        size: Height and width.
+    """
+    total, count = torch.empty(0), 0
+    for view in views:
+        for mirrored in (False, True) if options.flip else (False,):
+            logits = _logits(model, view.flip(3) if mirrored else view, options)
+            probabilities = at_size(logits.flip(3) if mirrored else logits, size).softmax(1)
+            total = total.add_(probabilities) if count else probabilities
+            count += 1
+    return total.div_(count)
 
 
 def at_size(logits: Tensor, size: Sequence[int]) -> Tensor:
@@ -56,13 +68,19 @@ def at_size(logits: Tensor, size: Sequence[int]) -> Tensor:
 def infer(
     model: nn.Module, loader: Iterable[SegmentationBatch], device: torch.device, options: InferenceOptions | None = None
 ) -> Iterator[tuple[SegmentationBatch, Tensor]]:
-    """The images of one size of each batch, on the CPU, with probabilities of their label maps' size, on the device."""
+    """The images of one size of each batch, on the CPU, with probabilities of their label maps' size, on the device.
+
+    The batches have the views of the options' scales: those of an `EvalTransform` with the same scales.
+    """
+    options = options or InferenceOptions()
     model = model.to(device).eval()
     dtype = next(model.parameters()).dtype
     for batch in loader:
         for part in by_size(batch):
-            images = part.images.to(device, dtype, non_blocking=True)
-            yield part, predict(model, images, options, part.labels.shape[1:])
+            views = [part.images, *(images for images, _ in part.others)]
+            assert len(views) == len(options.scales)
+            there = (view.to(device, dtype, non_blocking=True) for view in views)
+            yield part, predict_views(model, there, options, part.labels.shape[1:])
 
 
 def predict_image(
@@ -73,12 +91,12 @@ def predict_image(
     Args:
         model: See `Model`.
         image: In the channels of the transform (`swinv2.data.image.read_image`).
-        transform: What the model expects.
+        transform: What the model expects; the options have the scales.
         options: By default, the whole image once.
     """
-    weight = next(model.parameters())
-    images = transform.image(image)[None].to(weight)
-    return predict(model, images, options, (image.height, image.width))[0].argmax(0).cpu()
+    options, weight = options or InferenceOptions(), next(model.parameters())
+    views = (view[None].to(weight) for view in replace(transform, scales=options.scales).views(image))
+    return predict_views(model, views, options, (image.height, image.width))[0].argmax(0).cpu()
 
 
 def scaled(images: Tensor, scale: float) -> Tensor:
