@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from swinv2.storage import Stored, write
 SMALL = Preprocessing(size=(32, 32), mean=(0.5,) * 3, std=(0.25,) * 3, interpolation="bilinear")
 HEADS: dict[str, Any] = {"pyramid_channels": 8, "box_features": 8, "score_threshold": 0.0, "suppression_iou": 1.0}
 """Every proposal is a detection of every class, and none suppresses another."""
+TRIANGLE = [[2.0, 2.0, 26.0, 2.0, 2.0, 22.0]]
 Run = Callable[..., Any]
 
 
@@ -32,6 +34,25 @@ def weights(tmp_path: Path, randomise: Callable[..., SwinDetector]) -> Path:
     info = replace(ModelInfo(), classes=("car", "owl"), preprocessing=SMALL)
     write(tmp_path / "w.safetensors", Stored(config, model.state_dict(), info, model.kind, model.head_config))
     return tmp_path / "w.safetensors"
+
+
+def refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def test_what_there_are_no_objects_of_is_null_and_a_dash(
+    swinv2: Run, weights: Path, coco_file: Callable[..., Path]
+) -> None:
+    data = coco_file(annotations=[{"image_id": 1, "category_id": 3, "bbox": [2, 2, 24, 20], "segmentation": TRIANGLE}])
+    measure = ("evaluate", "--weights", weights, "--data.path", data, "--data.workers", 0, "--split", "all")
+    results = json.loads(swinv2(*measure, "--format", "json").out, parse_constant=refuse)
+    assert (results["box_ap_large"], results["mask_ap_large"]) == (None, None)
+    assert set(results["classes"]["owl"].values()) == {None}
+    assert all(0 <= value <= 1 for value in (results["box_ap"], *results["classes"]["car"].values()))
+    rows = [line.split() for line in swinv2(*measure).out.splitlines()]
+    assert ["owl", "-", "-", "-", "-"] in rows
+    assert ["box_ap_large", "-"] in rows
+    assert not any("nan" in cell for row in rows for cell in row)
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "x"])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from swinv2.cli.images import add_image_options, open_images, picture_paths
 from swinv2.cli.native import check_classes, load_native, measuring
-from swinv2.cli.output import add_output_options, check_targets, emit, remark, table
+from swinv2.cli.output import add_output_options, check_targets, emit, known, percent, remark, table
 from swinv2.cli.weights import given, with_progress
 from swinv2.cli.windows import size
 from swinv2.config import spread_image_size
@@ -120,7 +120,7 @@ def evaluate(arguments: Sequence[str]) -> None:
         **metrics.scalars(),
         "classes": metrics.by_class(),
     }
-    emit(json.dumps(results, indent=2) if options.format == "json" else _figures(results), options.output)
+    emit(FIGURES[options.format](results), options.output)
     for line in (*source.remarks, *(f"skipped {line}" for line in skipped)):
         remark(line)
 
@@ -160,17 +160,26 @@ def _evaluate_options(arguments: Sequence[str], trained: Mapping[str, str]) -> N
     return measuring(parser, arguments, trained, DetectionDataOptions, DetectionTestOptions)
 
 
-def _figures(results: Mapping[str, Any]) -> str:
+def _figures_as_table(results: Mapping[str, Any]) -> str:
     from swinv2.train.initial import show_windows
 
     by_class = results["classes"]
-    shown = {name: f"{value:.2%}" if isinstance(value, float) else value for name, value in results.items()}
+    shown = {name: percent(value) if isinstance(value, float) else value for name, value in results.items()}
     shown["image_size"] = "x".join(map(str, results["image_size"]))
     shown["window_size"] = show_windows(results["window_size"])
     del shown["classes"]
     columns = list(next(iter(by_class.values())))
-    rows = [(name, *(f"{figures[column]:.2%}" for column in columns)) for name, figures in by_class.items()]
+    rows = [(name, *(percent(figures[column]) for column in columns)) for name, figures in by_class.items()]
     return table(list(shown.items())) + "\n\n" + table([("class", *columns), *rows])
+
+
+def _figures_as_json(results: Mapping[str, Any]) -> str:
+    """What there are no objects of is null."""
+    classes = {name: {key: known(value) for key, value in row.items()} for name, row in results["classes"].items()}
+    return json.dumps({**{name: known(value) for name, value in results.items()}, "classes": classes}, indent=2)
+
+
+FIGURES = {"table": _figures_as_table, "json": _figures_as_json}
 
 
 def predict(arguments: Sequence[str]) -> None:
