@@ -55,6 +55,26 @@ def test_what_there_are_no_objects_of_is_null_and_a_dash(
     assert not any("nan" in cell for row in rows for cell in row)
 
 
+def test_predictions_of_joined_files_need_ids_of_their_own(
+    swinv2: Run, weights: Path, coco_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Both files number their image 1, until the second numbers it 2."""
+    found = tmp_path / "found.json"
+    triangle = {"category_id": 3, "bbox": [2, 2, 24, 20], "segmentation": TRIANGLE}
+    for part in ("train", "val"):
+        root = coco_file(f"{part}.json", images={f"{part}.png": (40, 30)}, annotations=[{"image_id": 1, **triangle}])
+    measure = ("evaluate", "--weights", weights, "--data.path", root.parent, "--data.workers", 0, "--split", "all")
+    status, out, err = swinv2(*measure, "--predictions", found)
+    assert (status, out, err.count("\n"), found.exists()) == (2, "", 1, False)
+    assert "have different images of the same id 1, by which predictions name them" in err
+    assert swinv2(*measure).status == 0
+    image = {"id": 2, "file_name": "val.png", "width": 40, "height": 30}
+    annotation = {"id": 1, "image_id": 2, "iscrowd": 0, **triangle}
+    coco_file("val.json", images={}, changes={"images": [image], "annotations": [annotation]})
+    assert swinv2(*measure, "--predictions", found).status == 0
+    assert {entry["image_id"] for entry in json.loads(found.read_text())} == {1, 2}
+
+
 @pytest.mark.parametrize("count", ["0", "-1", "x"])
 def test_batches_have_an_image_or_more(swinv2: Run, weights: Path, coco_file: Callable[..., Path], count: str) -> None:
     told = swinv2("evaluate", "--weights", weights, "--data.path", coco_file().parent, "--batch-size", count)

@@ -107,6 +107,8 @@ def evaluate(arguments: Sequence[str]) -> None:
     options = _evaluate_options(arguments, finder.model.info.extra)
     source = open_coco(options.data, options.split)
     check_classes(source.classes, finder.classes, options)
+    if options.predictions:
+        source.check_ids()
     metrics = DetectionMetrics(source, masks=finder.model.settings.masks)
     skipped = [*source.skipped, *_measure(finder, source, metrics, options)]
     results = {
