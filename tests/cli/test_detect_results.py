@@ -17,7 +17,15 @@ from swinv2.preprocessing import Preprocessing
 from swinv2.storage import Stored, write
 
 SMALL = Preprocessing(size=(32, 32), mean=(0.5,) * 3, std=(0.25,) * 3, interpolation="bilinear")
-HEADS: dict[str, Any] = {"pyramid_channels": 8, "box_features": 8, "score_threshold": 0.0, "suppression_iou": 1.0}
+HEADS: dict[str, Any] = {
+    "pyramid_channels": 8,
+    "box_features": 8,
+    "proposals_before_nms": (150, 150),
+    "proposals_after_nms": (150, 150),
+    "proposal_nms_iou": 1.0,
+    "score_threshold": 0.0,
+    "suppression_iou": 1.0,
+}
 """Every proposal is a detection of every class, and none suppresses another."""
 TRIANGLE = [[2.0, 2.0, 26.0, 2.0, 2.0, 22.0]]
 Run = Callable[..., Any]
@@ -34,6 +42,21 @@ def weights(tmp_path: Path, randomise: Callable[..., SwinDetector]) -> Path:
     info = replace(ModelInfo(), classes=("car", "owl"), preprocessing=SMALL)
     write(tmp_path / "w.safetensors", Stored(config, model.state_dict(), info, model.kind, model.head_config))
     return tmp_path / "w.safetensors"
+
+
+@pytest.mark.parametrize("look", [(), ("--test.flip", "true"), ("--test.tile", 24, "--test.overlap", 0.5)], ids=["once", "flip", "tile"])
+def test_as_many_objects_are_told_as_asked_for(
+    swinv2: Run, weights: Path, coco_file: Callable[..., Path], look: tuple[object, ...]
+) -> None:
+    """Through the detector's limit of a look, the suppression of several, and the merging."""
+    coco_file(images={"a.png": (40, 30)})
+    for limit, wanted in ((), 100), (("--test.max_detections", 7), 7), (("--test.max_detections", 250), 250):
+        status, out, err = swinv2(
+            "predict", weights.parent / "images", "--weights", weights, "--threshold", 0, "--format", "json", *look,
+            *limit,
+        )  # fmt: skip
+        assert status == 0, err
+        assert len(json.loads(out)[0]["objects"]) == wanted
 
 
 def refuse(constant: str) -> None:

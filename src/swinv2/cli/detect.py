@@ -42,6 +42,8 @@ class Finder:
     def load(cls, options: argparse.Namespace) -> Finder:
         """What the options of `add_weights_options` and of tests say."""
         model = load_native(options, "detector")
+        if options.test.max_detections:
+            model.raise_limit(options.test.max_detections)
         known = model.info.preprocessing
         asked = given(options, "image_size", size)
         preprocessing = known if asked is None else replace(known, size=spread_image_size(model.config, asked))

@@ -90,6 +90,11 @@ class Detector(nn.Module):
         proposals, _ = self.rpn(batch, maps)
         return self.heads.detect(maps, proposals, batch.image_sizes)
 
+    def raise_limit(self, most: int) -> None:
+        """Let so many detections of an image be returned from now on, if the configuration has fewer."""
+        limit = max(most, self.settings.detections_per_image)
+        self.settings = self.heads.config = dataclasses.replace(self.settings, detections_per_image=limit)
+
     def _losses(self, images: Sequence[Tensor], targets: Sequence[Target] | None) -> dict[str, Tensor]:
         batch = pad_images(images)
         known = check_targets(images, targets, self.settings)

@@ -200,8 +200,8 @@ def _starts(length: int, side: int, overlap: float) -> list[int]:
     return [round(rest * place / gaps) for place in range(gaps + 1)] if gaps else [0]
 
 
-def merge(parts: Sequence[Detections], suppress: Suppress, most: int) -> Detections:
-    """The likeliest detections of several looks at one image, doubles suppressed; a single look has none."""
+def merge(parts: Sequence[Detections], suppress: Suppress, most: int | None = None) -> Detections:
+    """The likeliest detections of several looks at one image, all by default, doubles suppressed; one look has none."""
     together: Detections = {name: torch.cat([part[name] for part in parts]) for name in ("boxes", "labels", "scores")}
     if all("rles" in part for part in parts):
         together["rles"] = [rle for part in parts for rle in part["rles"]]
