@@ -67,6 +67,7 @@ class Finder:
         from swinv2.model.detect.suppression import suppress
         from swinv2.tasks.detect.testing import detect
 
+        detector = partial(self.ready, paste=False)
         merging = partial(suppress, config=self.model.settings)
         device = next(self.ready.parameters()).device
         for row in range(len(source)):
@@ -77,7 +78,7 @@ class Finder:
                     raise
                 yield row, str(error)
             else:
-                yield row, detect(self.ready, image, self.test, self.preprocessing, merging, device)
+                yield row, detect(detector, image, self.test, self.preprocessing, merging, device)
 
     def look_at_batches(
         self, source: CocoSource, batch_size: int, workers: int, strict: bool
@@ -93,7 +94,8 @@ class Finder:
         device = next(self.ready.parameters()).device
         for batch in make_loader(samples, batch_size=batch_size, shuffle=False, workers=workers):
             with torch.inference_mode():
-                found = self.ready([image.to(device) for image in batch.images]) if batch.images else []
+                images = [image.to(device) for image in batch.images]
+                found = self.ready(images, paste=False) if images else []
             yield from zip(batch.indices.tolist(), originals(found, batch), strict=True)
             yield from ((-1, reason) for reason in batch.skipped)
 
