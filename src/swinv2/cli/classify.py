@@ -88,11 +88,12 @@ def evaluate_options(
         clip: Of a classifier of videos, where no other clips are asked for.
     """
     from jsonargparse import ArgumentParser
+    from jsonargparse.typing import PositiveInt
 
     parser = ArgumentParser(prog="swinv2 evaluate", description="Measure weights.", exit_on_error=False)
     add_weights_options(parser)
     parser.add_argument("--split", choices=("val", "train", "all"), default="val", help="part of the data")
-    parser.add_argument("--batch-size", type=int, default=8 if clip else 64, help="images or clips at once")
+    parser.add_argument("--batch-size", type=PositiveInt, default=8 if clip else 64, help="images or clips at once")
     parser.add_argument("--strict", action="store_true", help="the same as --data.strict true")
     parser.add_argument("--confusion", type=Path | None, metavar="PNG", help="draw the confusion matrix there")
     add_output_options(parser, ("table", "json"))
