@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from swinv2.benchmark.machine import describe
+from swinv2.config import Axes
 from swinv2.files import written_aside
 from swinv2.model import SwinTransformer, create_model
 
@@ -28,6 +29,11 @@ class Case:
     window: int
     image_size: int
     batch: int
+
+    @property
+    def size(self) -> Axes:
+        """Of an image."""
+        return (self.image_size, self.image_size)
 
     def build(self, drop_path_rate: float = 0.0) -> SwinTransformer:
         """The model with fresh weights, the same each time."""

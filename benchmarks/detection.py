@@ -122,7 +122,7 @@ class Row:
 
         def call() -> object:
             with torch.inference_mode():
-                return detector.backbone(batch) if self.work == "backbone" else detector.detect(images)
+                return detector.backbone(batch) if self.work == "backbone" else detector(images, paste=False)
 
         return call
 
@@ -153,7 +153,7 @@ def agreement(row: Row, options: argparse.Namespace) -> float:
     both = Row("inference", row.window, (step, step)).detectors(options.model)
     images, _ = inputs((step, step), torch.device("cpu"))
     with torch.inference_mode():
-        ours, theirs = (both[name].eval().detect(images)[0] for name in NAMES)
+        ours, theirs = (both[name].eval()(images, paste=False)[0] for name in NAMES)
     overlaps = box_iou(ours["boxes"], theirs["boxes"])
     alike = (overlaps > 1 - TOLERANCE) & ((ours["scores"][:, None] - theirs["scores"]).abs() < TOLERANCE)
     share = float(alike.any(1).float().mean())

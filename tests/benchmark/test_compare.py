@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,10 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import common
 import compare
 from common import Case, Store
-from compare import ROWS, Row, measure
+from compare import CONTEST, ROWS
+from contest import Row
+
+from swinv2.benchmark.report import number
 
 SMALL = Row("inference", Case(4, 32, 1), "fp32", False)
 
@@ -27,15 +31,15 @@ def options(tmp_path: Path) -> argparse.Namespace:
 
 
 def test_a_row_has_every_library_and_its_ratio(options: argparse.Namespace, one_thread: None) -> None:
-    row = measure(SMALL, options)
+    row = CONTEST.measure(SMALL, options)
     rates = row["images_per_second"]
     assert set(rates) == {"swinv2", "timm", "transformers"}
     assert row["errors"] == {}
     assert row["ratio"] == pytest.approx(rates["swinv2"] / max(rates["timm"], rates["transformers"]))
     store = Store("compare", options)
     store.add(str(SMALL), row)
-    text = compare.report(store)
-    assert f"| inference w4 32 b1 fp32 eager | {compare.number(rates['swinv2'])} |" in text
+    text = CONTEST.report(store)
+    assert f"| inference w4 32 b1 fp32 eager | {number(rates['swinv2'])} |" in text
     compare.draw(store)
     assert store.path.with_suffix(".png").stat().st_size > 1000
 
@@ -47,7 +51,7 @@ def test_a_library_that_fails_is_named_and_the_row_goes_on(
         raise RuntimeError(f"no {library}")
 
     monkeypatch.setattr(compare, "build_peer", fail)
-    row = measure(SMALL, options)
+    row = CONTEST.measure(SMALL, options)
     assert set(row["images_per_second"]) == {"swinv2"}
     assert row["errors"] == {"timm": "RuntimeError: no timm", "transformers": "RuntimeError: no transformers"}
     assert row["ratio"] is None
@@ -55,7 +59,7 @@ def test_a_library_that_fails_is_named_and_the_row_goes_on(
 
 def test_memory_of_a_training_step_holds_the_moments(capsys: pytest.CaptureFixture[str], one_thread: None) -> None:
     row = Row("training", Case(4, 32, 1), "fp32", False)
-    compare.print_memory(row, "swinv2", torch.device("cpu"))
+    replace(CONTEST, rows=[row]).print_memory(str(row), "swinv2", torch.device("cpu"))
     printed = json.loads(capsys.readouterr().out)
     parameters = sum(4 * p.numel() for p in row.case.build().parameters())
     assert 3 * parameters < printed["peak_bytes"] < 3.5 * parameters

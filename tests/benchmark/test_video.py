@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,11 @@ import torch
 pytest.importorskip("torchvision")
 pytest.importorskip("timm")
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-import compare
-import video
 from common import Store
-from video import MODELS, OURS, PEER, ROWS, Case, Row
+from contest import Row
+from video import CONTEST, MODELS, OURS, PEER, ROWS, Case
+
+from swinv2.benchmark.report import number
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = Row("inference", Case(4, 32, 1), "fp32", False)
@@ -24,13 +26,13 @@ def test_a_row_has_every_model_and_the_ratio_of_the_same_two(tmp_path: Path) -> 
     options = argparse.Namespace(
         out=tmp_path, device=torch.device("cpu"), overwrite=False, rounds=2, seconds=1.0, no_memory=True, threads=1
     )
-    row = video.measure(SMALL, options)
+    row = CONTEST.measure(SMALL, options)
     rates = row["clips_per_second"]
     assert (set(rates), row["errors"]) == (set(MODELS), {})
     assert row["ratio"] == pytest.approx(rates[OURS] / rates[PEER])
     store = Store("video", options)
     store.add(str(SMALL), row)
-    assert f"| inference 4x32x32 b1 fp32 eager | {video.number(rates['V2 8x7x7'])} |" in video.report(store)
+    assert f"| inference 4x32x32 b1 fp32 eager | {number(rates['V2 8x7x7'])} |" in CONTEST.report(store)
 
 
 def test_torchvision_has_our_weights_and_drop_path() -> None:
@@ -42,7 +44,7 @@ def test_torchvision_has_our_weights_and_drop_path() -> None:
 
 
 def test_memory_is_of_one_model(capsys: pytest.CaptureFixture[str]) -> None:
-    compare.print_memory(SMALL, OURS, torch.device("cpu"))
+    replace(CONTEST, rows=[SMALL]).print_memory(str(SMALL), OURS, torch.device("cpu"))
     printed = json.loads(capsys.readouterr().out)
     tokens = 2 * 8 * 8 * 96 * 4
     assert tokens < printed["peak_bytes"] < 100 * tokens

@@ -160,6 +160,12 @@ def test_the_data_must_be_named(swinv2, weights: Path) -> None:
     assert "there is no data.path" in err
 
 
+def test_batches_have_an_image_or_more(swinv2, weights: Path, photos: Path) -> None:
+    status, out, err = swinv2("evaluate", "--weights", weights, "--data.path", photos, "--batch-size", 0)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "batch_size" in err
+
+
 def test_class_folders_are_measured_in_part_or_all(swinv2, weights: Path, class_folders) -> None:
     photos = class_folders()
     arguments = ("evaluate", "--weights", weights, "--data.path", photos, "--format", "json")

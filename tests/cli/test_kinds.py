@@ -9,10 +9,10 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from swinv2.checkpoint import save
+from swinv2.checkpoint import reading, save
 from swinv2.cli.kinds import MODULES
 from swinv2.config import SwinConfig
-from swinv2.model import SimMIM
+from swinv2.model import SimMIM, SwinTransformer
 from swinv2.tasks.models import MODELS, load_model
 
 SMALL = {"embed_dim": 8, "depths": (1, 1), "num_heads": (1, 2), "patch_size": (2, 2), "window_size": 2}
@@ -73,3 +73,18 @@ def test_weights_that_are_left_out_are_asked_for(swinv2: Callable, verb: str) ->
         status, out, err = swinv2(verb, *arguments)
         assert (status, out) == (2, "")
         assert "--weights" in err or "weights" in err
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_weights_of_a_classifier_are_read_once(
+    swinv2: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, axes: int
+) -> None:
+    """And the module for images, or for clips, is given what was read."""
+    config = {**SMALL, "patch_size": (2,) * axes}
+    save(SwinTransformer(SwinConfig(**config, num_classes=2)), tmp_path / "model.safetensors")
+    opened, read = [], reading.read_safetensors
+    monkeypatch.setattr(reading, "read_safetensors", lambda path: opened.append(path) or read(path))
+    (tmp_path / "input").write_bytes(b"")
+    status, _, err = swinv2("predict", "--weights", tmp_path / "model.safetensors", tmp_path / "input")
+    assert (status, opened) == (2, [tmp_path / "model.safetensors"])
+    assert "does not name its 2 classes" in err

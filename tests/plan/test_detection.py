@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torchvision.ops import batched_nms
 
 from swinv2.config import SwinConfig, make_config
 from swinv2.model.detect import detector_config
@@ -100,3 +101,22 @@ def test_shapes_that_depend_on_numbers_are_as_large_as_they_can_be() -> None:
         levels = [torch.where(x == level)[0].numel() for level in range(3)]
         assert levels == [8, 0, 0]
         assert x[~(x > 2)].shape == (8,)
+
+
+def test_what_is_taken_of_a_tensor_has_no_more_than_it() -> None:
+    flags = torch.zeros(4, 8, dtype=torch.uint8, device="meta")
+    with AtBounds():
+        drawn = torch.zeros_like(flags)
+        drawn[torch.empty(1, dtype=torch.long, device="meta")] = 1
+        assert torch.where(drawn[torch.empty(6, dtype=torch.long, device="meta")] > 0)[0].shape == (1,)
+        assert flags[flags != 255].shape == (32,)
+
+
+@pytest.mark.parametrize("count", [100, 40_000])  # torchvision suppresses many boxes group by group
+def test_checks_pass_and_nothing_is_suppressed(count: int) -> None:
+    boxes, scores = torch.empty(count, 4, device="meta"), torch.empty(count, device="meta")
+    with AtBounds():
+        assert (boxes > 0).all()
+        assert not (boxes > 0).any()
+        assert (boxes > 0).all(1).shape == (boxes > 0).any(1).shape == (count,)
+        assert batched_nms(boxes, scores, torch.empty(count, dtype=torch.long, device="meta"), 0.5).shape == (count,)

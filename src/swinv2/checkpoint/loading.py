@@ -31,7 +31,7 @@ PRETRAINING = ("mask_token", "decoder.weight", "decoder.bias")
 
 
 def load(
-    source: Source,
+    source: Source | Raw,
     *,
     dtype: Dtype = torch.float32,
     class_indices: Sequence[int] | str | None = None,
@@ -41,7 +41,8 @@ def load(
     """A model from weights of any known format, in evaluation mode on the CPU; ``model.info`` says what is known of it.
 
     Args:
-        source: a file, a folder with config.json, a hub id, the name of published weights, or a state dict.
+        source: a file, a folder with config.json, a hub id, the name of published weights, a state dict, or what
+            `swinv2.checkpoint.reading.read` made of one of them.
         dtype: of the parameters; "keep" leaves them as they are stored.
         class_indices: rows of the head to keep, in the new order, or "imagenet22k_to_1k".
         key: which weights to take where a checkpoint holds several, such as "state_dict_ema".
@@ -82,7 +83,11 @@ def build(stored: Stored, dtype: Dtype = "keep") -> SwinTransformer:
 
 
 def read_stored(
-    source: Source, *, key: str | None = None, class_indices: Sequence[int] | str | None = None, **overrides: Any
+    source: Source | Raw,
+    *,
+    key: str | None = None,
+    class_indices: Sequence[int] | str | None = None,
+    **overrides: Any,
 ) -> Stored:
     """Weights of any known format under our own names, transferred to what the overrides ask; see `load`."""
     indices = _imagenet_indices() if class_indices == "imagenet22k_to_1k" else class_indices

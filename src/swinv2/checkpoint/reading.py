@@ -69,8 +69,8 @@ HARMLESS: dict[str, type] = {
 """Classes that training code leaves beside the weights, and what is made in their place."""
 
 
-def read(source: Source, *, key: str | None = None) -> Raw:
-    """Read a state dict from a file, a folder, a hub id, or memory.
+def read(source: Source | Raw, *, key: str | None = None) -> Raw:
+    """Read a state dict from a file, a folder, a hub id, or memory; what is read already stays as it is.
 
     Args:
         source: a path, a hub id such as ``"microsoft/swinv2-tiny-patch4-window8-256"``, the name of a published
@@ -80,6 +80,8 @@ def read(source: Source, *, key: str | None = None) -> Raw:
     Raises:
         ValueError: there is no such thing, it cannot be read, or it holds no weights; one sentence says what.
     """
+    if isinstance(source, Raw):
+        return source
     if isinstance(source, Mapping):
         return Raw(*_weights(source, "The state dict", key))
     path = Path(source)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from swinv2.checkpoint.reading import Raw
     from swinv2.data.labelled import Batch
     from swinv2.data.sources import ImageSource
     from swinv2.model import SwinTransformer
@@ -40,8 +41,8 @@ class Classifier:
     extra: Mapping[str, str]
 
     @classmethod
-    def load(cls, options: argparse.Namespace) -> Self:
-        """What the options of `add_weights_options` say.
+    def load(cls, options: argparse.Namespace, weights: Raw | None = None) -> Self:
+        """What the options of `add_weights_options` say, of weights that may be read already.
 
         Raises:
             ValueError: The weights cannot be read, or neither they nor the options tell classes and input.
@@ -52,7 +53,7 @@ class Classifier:
         with warnings.catch_warnings(record=True) as caught:
             try:
                 model = checkpoint.load(
-                    options.weights,
+                    weights or options.weights,
                     key=options.key,
                     window_size=given(options, "window_size", window),
                     trained_window_size=given(options, "trained_window_size", window),

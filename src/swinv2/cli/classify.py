@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
 
+    from swinv2.checkpoint.reading import Raw
     from swinv2.data.sources import ImageSource
     from swinv2.tasks.inference import Ranking
     from swinv2.tasks.metrics import ClassificationMetrics
@@ -32,13 +33,13 @@ DIVISION = ("val_fraction", "split_seed")
 """What training tells of how it held images out."""
 
 
-def evaluate(arguments: Sequence[str]) -> None:
+def evaluate(arguments: Sequence[str], weights: Raw | None = None) -> None:
     """Measure a classifier on labelled images."""
     options = evaluate_options(arguments, {})
     check_targets([options.output, options.confusion], options.overwrite)
     from swinv2.data.sources import open_split
 
-    classifier = Classifier.load(options)
+    classifier = Classifier.load(options, weights)
     options = evaluate_options(arguments, classifier.extra)
     report(classifier, open_split(options.data, options.split), options)
 
@@ -87,11 +88,12 @@ def evaluate_options(
         clip: Of a classifier of videos, where no other clips are asked for.
     """
     from jsonargparse import ArgumentParser
+    from jsonargparse.typing import PositiveInt
 
     parser = ArgumentParser(prog="swinv2 evaluate", description="Measure weights.", exit_on_error=False)
     add_weights_options(parser)
     parser.add_argument("--split", choices=("val", "train", "all"), default="val", help="part of the data")
-    parser.add_argument("--batch-size", type=int, default=8 if clip else 64, help="images or clips at once")
+    parser.add_argument("--batch-size", type=PositiveInt, default=8 if clip else 64, help="images or clips at once")
     parser.add_argument("--strict", action="store_true", help="the same as --data.strict true")
     parser.add_argument("--confusion", type=Path | None, metavar="PNG", help="draw the confusion matrix there")
     add_output_options(parser, ("table", "json"))
@@ -159,12 +161,12 @@ def _figures(results: dict[str, Any]) -> str:
     return table(list(shown.items()))
 
 
-def predict(arguments: Sequence[str]) -> None:
+def predict(arguments: Sequence[str], weights: Raw | None = None) -> None:
     """Name the likeliest classes of images."""
     options = _predict_parser().parse_args(arguments)
     check_targets([options.output, options.sheet], options.overwrite)
     source = open_images(options.images, options.strict)
-    classifier = Classifier.load(options)
+    classifier = Classifier.load(options, weights)
     rankings = name_classes(classifier, source, options)
     if options.sheet:
         _draw_sheet(source, rankings, classifier.preprocessing.channels, options.sheet)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from swinv2.cli.images import add_image_options, open_images, picture_paths
 from swinv2.cli.native import check_classes, load_native, measuring
-from swinv2.cli.output import add_output_options, check_targets, emit, remark, table
+from swinv2.cli.output import add_output_options, check_targets, emit, known, percent, remark, table
 from swinv2.cli.weights import given, with_progress
 from swinv2.cli.windows import size
 from swinv2.config import spread_image_size
@@ -42,6 +42,8 @@ class Finder:
     def load(cls, options: argparse.Namespace) -> Finder:
         """What the options of `add_weights_options` and of tests say."""
         model = load_native(options, "detector")
+        if options.test.max_detections:
+            model.raise_limit(options.test.max_detections)
         known = model.info.preprocessing
         asked = given(options, "image_size", size)
         preprocessing = known if asked is None else replace(known, size=spread_image_size(model.config, asked))
@@ -65,6 +67,7 @@ class Finder:
         from swinv2.model.detect.suppression import suppress
         from swinv2.tasks.detect.testing import detect
 
+        detector = partial(self.ready, paste=False)
         merging = partial(suppress, config=self.model.settings)
         device = next(self.ready.parameters()).device
         for row in range(len(source)):
@@ -75,7 +78,7 @@ class Finder:
                     raise
                 yield row, str(error)
             else:
-                yield row, detect(self.ready, image, self.test, self.preprocessing, merging, device)
+                yield row, detect(detector, image, self.test, self.preprocessing, merging, device)
 
     def look_at_batches(
         self, source: CocoSource, batch_size: int, workers: int, strict: bool
@@ -91,7 +94,8 @@ class Finder:
         device = next(self.ready.parameters()).device
         for batch in make_loader(samples, batch_size=batch_size, shuffle=False, workers=workers):
             with torch.inference_mode():
-                found = self.ready([image.to(device) for image in batch.images]) if batch.images else []
+                images = [image.to(device) for image in batch.images]
+                found = self.ready(images, paste=False) if images else []
             yield from zip(batch.indices.tolist(), originals(found, batch), strict=True)
             yield from ((-1, reason) for reason in batch.skipped)
 
@@ -107,6 +111,8 @@ def evaluate(arguments: Sequence[str]) -> None:
     options = _evaluate_options(arguments, finder.model.info.extra)
     source = open_coco(options.data, options.split)
     check_classes(source.classes, finder.classes, options)
+    if options.predictions:
+        source.check_ids()
     metrics = DetectionMetrics(source, masks=finder.model.settings.masks)
     skipped = [*source.skipped, *_measure(finder, source, metrics, options)]
     results = {
@@ -120,7 +126,7 @@ def evaluate(arguments: Sequence[str]) -> None:
         **metrics.scalars(),
         "classes": metrics.by_class(),
     }
-    emit(json.dumps(results, indent=2) if options.format == "json" else _figures(results), options.output)
+    emit(FIGURES[options.format](results), options.output)
     for line in (*source.remarks, *(f"skipped {line}" for line in skipped)):
         remark(line)
 
@@ -160,17 +166,26 @@ def _evaluate_options(arguments: Sequence[str], trained: Mapping[str, str]) -> N
     return measuring(parser, arguments, trained, DetectionDataOptions, DetectionTestOptions)
 
 
-def _figures(results: Mapping[str, Any]) -> str:
+def _figures_as_table(results: Mapping[str, Any]) -> str:
     from swinv2.train.initial import show_windows
 
     by_class = results["classes"]
-    shown = {name: f"{value:.2%}" if isinstance(value, float) else value for name, value in results.items()}
+    shown = {name: percent(value) if isinstance(value, float) else value for name, value in results.items()}
     shown["image_size"] = "x".join(map(str, results["image_size"]))
     shown["window_size"] = show_windows(results["window_size"])
     del shown["classes"]
     columns = list(next(iter(by_class.values())))
-    rows = [(name, *(f"{figures[column]:.2%}" for column in columns)) for name, figures in by_class.items()]
+    rows = [(name, *(percent(figures[column]) for column in columns)) for name, figures in by_class.items()]
     return table(list(shown.items())) + "\n\n" + table([("class", *columns), *rows])
+
+
+def _figures_as_json(results: Mapping[str, Any]) -> str:
+    """What there are no objects of is null."""
+    classes = {name: {key: known(value) for key, value in row.items()} for name, row in results["classes"].items()}
+    return json.dumps({**{name: known(value) for name, value in results.items()}, "classes": classes}, indent=2)
+
+
+FIGURES = {"table": _figures_as_table, "json": _figures_as_json}
 
 
 def predict(arguments: Sequence[str]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import importlib
 from collections.abc import Sequence
-from types import ModuleType
 
 MODULES = {
     "classifier": "swinv2.cli.classify",
@@ -16,17 +15,32 @@ MODULES = {
 """The module of each kind of model; it has a function for each verb, which takes the verb's arguments."""
 
 OF_IMAGES, OF_VIDEOS = MODULES["classifier"], "swinv2.cli.video"
-"""Modules of classifiers, by whether their patch has a third axis."""
+"""Modules of classifiers, by whether their patch has a third axis; to tell, their weights are read, and handed on."""
 
 
-def module_for(arguments: Sequence[str]) -> ModuleType:
-    """The module for the weights among the arguments of a verb; that of classifiers where the file tells no kind.
+def run(verb: str, arguments: Sequence[str]) -> None:
+    """Do a verb by the module for the weights among its arguments; that of classifiers where the file tells no kind.
 
     Raises:
         ValueError: The file holds a model that the command line does not know.
     """
     weights, key = _weights(arguments)
-    return importlib.import_module(_module(weights, key) if weights else OF_IMAGES)
+    if weights is None:
+        return _run(OF_IMAGES, verb, arguments)
+    from swinv2.checkpoint.reading import read
+    from swinv2.tasks.models import axes_of, kind_of
+
+    kind = kind_of(weights) or "classifier"
+    if kind not in MODULES:
+        raise ValueError(f"{weights} holds a {kind}, which this swinv2 does not know: update swinv2.")
+    if MODULES[kind] != OF_IMAGES:
+        return _run(MODULES[kind], verb, arguments)
+    raw = read(weights, key=key)
+    return _run(OF_VIDEOS if axes_of(raw) == 3 else OF_IMAGES, verb, arguments, raw)
+
+
+def _run(module: str, verb: str, *arguments: object) -> None:
+    getattr(importlib.import_module(module), verb)(*arguments)
 
 
 def _weights(arguments: Sequence[str]) -> tuple[str | None, str | None]:
@@ -39,13 +53,3 @@ def _weights(arguments: Sequence[str]) -> tuple[str | None, str | None]:
     except argparse.ArgumentError:
         return None, None
     return options.weights, options.key
-
-
-def _module(weights: str, key: str | None) -> str:
-    from swinv2.tasks.models import axes_of, kind_of
-
-    kind = kind_of(weights) or "classifier"
-    if kind not in MODULES:
-        raise ValueError(f"{weights} holds a {kind}, which this swinv2 does not know: update swinv2.")
-    of_clips = MODULES[kind] == OF_IMAGES and axes_of(weights, key) == 3
-    return OF_VIDEOS if of_clips else MODULES[kind]

@@ -53,9 +53,11 @@ def measuring(
         data: Dataclass of the data's options.
         test: Dataclass of how an image is looked at.
     """
+    from jsonargparse.typing import PositiveInt
+
     add_weights_options(parser)
     parser.add_argument("--split", choices=("val", "train", "all"), default="val", help="part of the data")
-    parser.add_argument("--batch-size", type=int, default=4, help="images at once, where each is looked at once")
+    parser.add_argument("--batch-size", type=PositiveInt, default=4, help="images at once, if each is looked at once")
     parser.add_argument("--strict", action="store_true", help="the same as --data.strict true")
     add_output_options(parser, ("table", "json"))
     parser.add_class_arguments(data, "data")

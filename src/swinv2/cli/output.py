@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from swinv2.files import written_aside
 
@@ -45,6 +47,16 @@ def emit(text: str, output: Path | None) -> None:
 def remark(text: str) -> None:
     """Tell people something that is not the result."""
     print(text, file=sys.stderr)
+
+
+def known(value: Any) -> Any:
+    """A figure as JSON has it: null for NaN, which stands for what there is none of."""
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def percent(share: float) -> str:
+    """A share from 0 to 1 in a table; "-" for NaN."""
+    return "-" if math.isnan(share) else f"{share:.2%}"
 
 
 def table(rows: Sequence[Sequence[object]]) -> str:

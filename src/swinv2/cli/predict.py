@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from swinv2.cli.kinds import module_for
+from swinv2.cli.kinds import run
 
 
 def main(arguments: Sequence[str]) -> None:
     """Run the verb."""
-    module_for(arguments).predict(arguments)
+    run("predict", arguments)

@@ -6,7 +6,6 @@ import argparse
 import csv
 import io
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from swinv2.cli.images import add_image_options, open_images, picture_paths
 from swinv2.cli.native import check_classes, load_native, measuring
-from swinv2.cli.output import add_output_options, check_targets, emit, remark, table
+from swinv2.cli.output import add_output_options, check_targets, emit, known, percent, remark, table
 from swinv2.cli.weights import given, with_progress
 from swinv2.cli.windows import size
 from swinv2.data.segmentation_options import SegmentationDataOptions
@@ -188,7 +187,7 @@ def _figures_as_table(results: Mapping[str, Any], metrics: SegmentationMetrics) 
     from swinv2.tasks.segment.metrics import table as by_class
     from swinv2.train.initial import show_windows
 
-    shown = {name: f"{value:.2%}" if isinstance(value, float) else value for name, value in results.items()}
+    shown = {name: percent(value) if isinstance(value, float) else value for name, value in results.items()}
     shown |= {"loss": f"{results['loss']:.4f}", "resize": results["resize"] or "none"}
     shown["window_size"] = show_windows(results["window_size"])
     return table(list(shown.items())) + "\n\n" + by_class(metrics.per_class())
@@ -197,12 +196,8 @@ def _figures_as_table(results: Mapping[str, Any], metrics: SegmentationMetrics) 
 def _figures_as_json(results: Mapping[str, Any], metrics: SegmentationMetrics) -> str:
     """What a class has not is null."""
     rows = {score.name: score._asdict() for score in metrics.per_class()}
-    classes = {name: {key: _known(value) for key, value in row.items() if key != "name"} for name, row in rows.items()}
-    return json.dumps({**{name: _known(value) for name, value in results.items()}, "classes": classes}, indent=2)
-
-
-def _known(value: Any) -> Any:
-    return None if isinstance(value, float) and math.isnan(value) else value
+    classes = {name: {key: known(value) for key, value in row.items() if key != "name"} for name, row in rows.items()}
+    return json.dumps({**{name: known(value) for name, value in results.items()}, "classes": classes}, indent=2)
 
 
 FIGURES = {"table": _figures_as_table, "json": _figures_as_json}

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jsonargparse import Namespace
     from torch import Tensor
 
+    from swinv2.checkpoint.reading import Raw
     from swinv2.data.labelled import Batch
     from swinv2.data.sources import ImageSource
 
@@ -59,26 +60,26 @@ class ClipClassifier(Classifier):
         return told or ClipOptions()
 
 
-def evaluate(arguments: Sequence[str]) -> None:
+def evaluate(arguments: Sequence[str], weights: Raw | None = None) -> None:
     """Measure a classifier on labelled videos."""
     options = evaluate_options(arguments, {}, ClipOptions())
     check_targets([options.output, options.confusion], options.overwrite)
     from swinv2.data.sources.videos import open_videos
 
-    classifier = ClipClassifier.load(options)
+    classifier = ClipClassifier.load(options, weights)
     options = evaluate_options(arguments, classifier.extra, classifier.told_clip())
     source = open_videos(options.data, options.split)
     report(replace(classifier, clip=options.video), source, options)
 
 
-def predict(arguments: Sequence[str]) -> None:
+def predict(arguments: Sequence[str], weights: Raw | None = None) -> None:
     """Name the likeliest classes of videos, and draw what is seen as time goes by."""
     options = _predict_options(arguments, ClipOptions())
     check_targets([options.output], options.overwrite)
     from swinv2.data.sources.videos import VIDEOS
 
     source = open_images(options.images, options.strict, VIDEOS)
-    classifier = ClipClassifier.load(options)
+    classifier = ClipClassifier.load(options, weights)
     options = _predict_options(arguments, classifier.told_clip())
     classifier = replace(classifier, clip=options.video)
     names = [source.name(row) for row in range(len(source))]

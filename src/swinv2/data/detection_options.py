@@ -122,7 +122,8 @@ class DetectionTestOptions:
         tile: Side, in pixels, of overlapping squares that larger images are looked at in, besides as a whole; 0 for
             none.
         overlap: Share of a square's side that its neighbour shows too; larger objects come from the whole image.
-        max_detections: So many detections of an image are kept, the likeliest.
+        max_detections: So many detections of an image are kept, the likeliest; by default, as many as the detector
+            was made for (100 in published ones). AP is of COCO's 100 likeliest in any case.
     """
 
     short_sides: tuple[int, ...] = ()
@@ -131,7 +132,7 @@ class DetectionTestOptions:
     ranges: tuple[tuple[float, float], ...] = ()
     tile: int = 0
     overlap: float = 0.2
-    max_detections: int = 100
+    max_detections: int | None = None
 
     def __post_init__(self) -> None:
         if any(side < 1 for side in self.short_sides):
@@ -144,8 +145,9 @@ class DetectionTestOptions:
             if not 0 <= low < high:
                 raise ValueError(f"ranges has {(low, high)}, which no box is in: give a minimum, then a maximum.")
         for name in ("long_side", "max_detections"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} {getattr(self, name)} is not a positive number: use at least 1.")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} {value} is not a positive number: use at least 1.")
         if self.tile < 0:
             raise ValueError(f"tile {self.tile} is negative: use 0 for none.")
         if not 0 <= self.overlap < 1:

@@ -5,39 +5,21 @@
 - Boxes that a stage, or the proposal network, learns from: ``box_samples`` of each image, of which the share
   ``box_positives`` stands for objects and has masks (``proposal_samples`` and ``proposal_positives``).
 - RoIAlign: all boxes on one level.
+- Checks of the targets find nothing.
 
-What suppression itself takes is not seen; it is some megabytes.
+The comparisons of suppression are not seen; they are some megabytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
-from unittest.mock import patch
 
 import torch
+import torchvision  # noqa: F401  # brings torch.ops.torchvision
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
-from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
-from torchvision.ops import boxes as box_ops
-
-from swinv2.model.detect import cascade, detector
-from swinv2.model.detect.matching import Samples, Target, sample
-
-
-@contextmanager
-def at_bounds() -> Iterator[None]:
-    """Let a detector's losses be computed of tensors without numbers."""
-    bounds = AtBounds()
-    with (
-        patch.object(detector, "check_targets", lambda images, targets, config: list(targets)),
-        patch.object(box_ops, "batched_nms", lambda boxes, scores, groups, iou: _numbers(boxes, len(boxes))),
-        patch.object(cascade, "sample", bounds.sample),
-        bounds,
-    ):
-        yield
 
 
 class AtBounds(TorchFunctionMode):
@@ -54,19 +36,6 @@ class AtBounds(TorchFunctionMode):
             return function(*args, **(kwargs or {}))
         return rule(self, function, *args, **(kwargs or {}))
 
-    def sample(
-        self,
-        proposals: Sequence[Tensor],
-        targets: Sequence[Target],
-        iou: float,
-        sampler: BalancedPositiveNegativeSampler,
-    ) -> Samples:
-        """`swinv2.model.detect.matching.sample`, of whose boxes as many stand for objects as may."""
-        drawn = sample(proposals, targets, iou, sampler)
-        for labels in drawn.labels:
-            self._most[labels] = int(sampler.batch_size_per_image * sampler.positive_fraction)
-        return drawn
-
     def most(self, x: Tensor) -> int:
         """Entries that are not 0, at most."""
         return min(self._most.get(x, x.numel()), x.numel())
@@ -78,15 +47,16 @@ class AtBounds(TorchFunctionMode):
         return torch.empty(self.most(condition), condition.ndim, dtype=torch.long, device=condition.device).unbind(1)
 
     def get(self, function: Any, x: Tensor, index: Any) -> Tensor:
-        """``x[index]``."""
-        return function(x, self._places(index))
+        """``x[index]``, which takes no entry twice of a tensor that is known."""
+        taken: Tensor = function(x, self._places(index))
+        return self._knowing(taken, self.most(x)) if x in self._most else taken
 
     def set(self, function: Any, x: Tensor, index: Any, value: Any) -> None:
         """``x[index] = value``."""
-        index = self._places(index)
-        function(x, index, value)
+        places = self._places(index)
+        function(x, places, value)
         if x in self._most and isinstance(index, Tensor):
-            self._most[x] += index.numel()
+            self._most[x] += len(places[0])
 
     def zeros_like(self, function: Any, *args: Any, **kwargs: Any) -> Tensor:
         """Nothing is set yet."""
@@ -113,25 +83,41 @@ class AtBounds(TorchFunctionMode):
         """`torch.cat`."""
         return self._knowing(function(tensors, *args, **kwargs), sum(self.most(x) for x in tensors))
 
+    def all(self, function: Any, x: Tensor, *axes: Any, **kwargs: Any) -> Any:
+        """What must hold of the inputs holds."""
+        return function(x, *axes, **kwargs) if axes else True
+
+    def any(self, function: Any, x: Tensor, *axes: Any, **kwargs: Any) -> Any:
+        """What must not be in the inputs is not there."""
+        return function(x, *axes, **kwargs) if axes else False
+
+    def unique(self, function: Any, x: Tensor, **kwargs: Any) -> Tensor:
+        """Boxes that are suppressed apart, one group after the other, are one group."""
+        return x[:1]
+
+    def nms(self, function: Any, boxes: Tensor, scores: Tensor, iou: float) -> Tensor:
+        """Nothing is suppressed."""
+        return torch.empty(len(boxes), dtype=torch.long, device=boxes.device)
+
     def _knowing(self, x: Tensor, most: int) -> Tensor:
         self._most[x] = most
         return x
 
     def _places(self, index: Any) -> Any:
-        """Indices in the place of flags."""
-        if isinstance(index, Tensor) and index.dtype in (torch.bool, torch.uint8) and index.ndim == 1:
-            return _numbers(index, self.most(index))
-        return index
-
-
-def _numbers(like: Tensor, count: int) -> Tensor:
-    return torch.empty(count, dtype=torch.long, device=like.device)
+        """Indices by axis in the place of flags; those that are given stay."""
+        if not isinstance(index, Tensor):
+            return index
+        return self.where(torch.where, index) if index.dtype in (torch.bool, torch.uint8) else (index,)
 
 
 _RULES: dict[Any, Callable[..., Any]] = {
     torch.where: AtBounds.where,
     torch.zeros_like: AtBounds.zeros_like,
     torch.cat: AtBounds.cat,
+    torch.unique: AtBounds.unique,
+    torch.ops.torchvision.nms: AtBounds.nms,
+    Tensor.all: AtBounds.all,
+    Tensor.any: AtBounds.any,
     Tensor.__getitem__: AtBounds.get,
     Tensor.__setitem__: AtBounds.set,
     Tensor.gt: AtBounds.gt,

@@ -45,7 +45,7 @@ class Work:
         """What is minimised."""
         return F.cross_entropy(model(images).float(), targets)
 
-    def bounds(self) -> AbstractContextManager[None]:
+    def bounds(self) -> AbstractContextManager[object]:
         """What the loss needs on tensors without numbers."""
         return nullcontext()
 
@@ -110,11 +110,11 @@ class Detection(Work):
         """See `Work`."""
         return torch.stack(list(model(images, targets).values())).sum()
 
-    def bounds(self) -> AbstractContextManager[None]:
+    def bounds(self) -> AbstractContextManager[object]:
         """See `Work`."""
-        from swinv2.plan.bounds import at_bounds
+        from swinv2.plan.bounds import AtBounds
 
-        return at_bounds()
+        return AtBounds()
 
     def _target(self, size: Sequence[int], device: torch.device) -> dict[str, Tensor]:
         far = torch.full((2,), float(min(size)), device=device)

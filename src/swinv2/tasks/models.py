@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from swinv2.checkpoint.reading import read as read_any
+from swinv2.checkpoint.reading import Raw
 from swinv2.checkpoint.recognise import recognise
 from swinv2.checkpoint.settle import wanted_config
 from swinv2.checkpoint.transfer import transfer
@@ -57,17 +57,12 @@ def kind_of(weights: str | os.PathLike[str]) -> str | None:
     return recorded_kind(path / "model.safetensors" if path.is_dir() else path)
 
 
-def axes_of(weights: str | os.PathLike[str], key: str | None = None) -> int:
+def axes_of(raw: Raw) -> int:
     """Axes of what an encoder of any known format takes: 2 of images, 3 of clips.
 
-    Args:
-        weights: As `swinv2.load` takes them.
-        key: Which to look at where the file holds several.
-
     Raises:
-        ValueError: The weights cannot be read or recognised.
+        ValueError: The weights cannot be recognised.
     """
-    raw = read_any(weights, key=key)
     if raw.native is not None:
         return raw.native[0].ndim
     return len(recognise(raw.state).fields["patch_size"])

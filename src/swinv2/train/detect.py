@@ -117,7 +117,7 @@ def draw_examples(recipe: Recipe, path: Path, validation: CocoSource, task: Task
     for row in spread(SHOWN_IMAGES, len(validation)):
         image = validation.image(row, recipe.input.channels)
         found = detect(
-            model,
+            partial(model, paste=False),
             image,
             DetectionTestOptions(),
             recipe.input,

@@ -9,7 +9,7 @@ import re
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -30,7 +30,10 @@ from swinv2.train.strategies import local
 WORKER_EXIT = re.compile(r"DataLoader worker \(pid")
 
 
-AFTERWARDS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_IGN}
+AFTERWARDS: Mapping[int, Callable[[int, FrameType | None], Any] | signal.Handlers] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_IGN,
+}
 """What the second signal does: Ctrl-C stops at once, while a scheduler may well send its SIGTERM twice."""
 
 
@@ -128,7 +131,7 @@ class Resumable(Checkpoint):
 
     def _request(self, signum: int, frame: FrameType | None) -> None:
         self.requested = "Ctrl-C" if signum == signal.SIGINT else signal.Signals(signum).name
-        signal.signal(signum, AFTERWARDS[signal.Signals(signum)])
+        signal.signal(signum, AFTERWARDS[signum])
         if multiprocessing.parent_process() is None:  # workers inherit this handler
             os.write(2, b"\nstopping as soon as all can be saved; Ctrl-C again stops at once\n")
 

@@ -1,4 +1,4 @@
-"""Losses and detections of cascades against plain loops (plain.py), in fp64."""
+"""Losses and detections of cascades against plain loops (plain_detector.py), in fp64."""
 
 import importlib
 import sys

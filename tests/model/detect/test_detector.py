@@ -10,7 +10,6 @@ from swinv2.config import make_config
 from swinv2.model import SwinBackbone
 from swinv2.model.detect import DETECTORS, create_detector, detector_config
 from swinv2.model.detect.batch import pad_images
-from swinv2.model.detect.detector import binary_masks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -84,19 +83,13 @@ def test_images_of_a_batch_do_not_see_each_other(name, pictures, randomise):
             torch.testing.assert_close(ours[key], theirs[key], rtol=1e-9, atol=1e-9)
 
 
-def test_binary_masks_are_the_pasted_probabilities_above_the_threshold(pictures, convolutions, spread):
+def test_masks_that_fill_their_boxes(pictures, convolutions, spread):
     detector = spread(create_detector(convolutions(), "htc", **TINY), gain=1.5).eval()
     images = pictures([(64, 96)], [1])[0]
     with torch.inference_mode():
-        (pasted,), (plain,) = detector(images), detector.detect(images)
-        assert plain["masks"].shape[1:] == (1, 28, 28)
-        known = binary_masks(plain["masks"], plain["boxes"], (64, 96), 0.5)
-        twice = binary_masks(plain["masks"], plain["boxes"] * 2, (128, 192), 0.5)
-    assert known.dtype == torch.bool
-    assert torch.equal(known, pasted["masks"][:, 0] >= 0.5)
-    assert known.any()
-    assert torch.equal(twice, paste_masks_in_image(plain["masks"], plain["boxes"] * 2, (128, 192))[:, 0] >= 0.5)
-    assert binary_masks(plain["masks"][:0], plain["boxes"][:0], (5, 6), 0.5).shape == (0, 5, 6)
+        (pasted,), (plain,) = detector(images), detector(images, paste=False)
+    assert torch.equal(pasted["masks"], paste_masks_in_image(plain["masks"], plain["boxes"], (64, 96)))
+    assert all(torch.equal(plain[name], pasted[name]) for name in ("boxes", "labels", "scores"))
 
 
 @pytest.mark.parametrize("sizes", [[(64, 96)], [(33, 90), (64, 7)], [(1, 1)], [(32, 65), (1, 32), (20, 20)]], ids=str)

@@ -162,6 +162,15 @@ class CocoSource(ImageSource):
             for number in self._objects(index)[bare[self._objects(index)]]:
                 self._rle(index, number)
 
+    def check_ids(self) -> None:
+        """Raise ValueError if two of these images have the same id, as may be where two files are joined."""
+        ids, counts = np.unique(self.table.ids[self.rows], return_counts=True)
+        if (counts > 1).any():
+            raise ValueError(
+                f"{self.where} have different images of the same id {ids[counts.argmax()]}, by which predictions name "
+                "them: write those of each split by itself (--split val, --split train)."
+            )
+
     def check_semantic(self) -> None:
         """Raise ValueError if an image has no semantic map."""
         if self.semantic is None:

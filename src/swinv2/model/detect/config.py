@@ -104,7 +104,7 @@ class DetectorConfig:
     proposals_after_nms: tuple[int, int] = (2000, 1000)
     """Best proposals of an image that remain after it."""
     proposal_nms_iou: float = 0.7
-    """Overlap from which on the worse of two proposals goes."""
+    """Overlap above which the worse of two proposals goes."""
     box_samples: int = 512
     """Boxes of an image that a stage learns from."""
     box_positives: float = 0.25
@@ -114,7 +114,7 @@ class DetectorConfig:
     suppression: Suppression = "nms"
     """For overlapping detections of a class: nms | soft_nms_linear | soft_nms_gaussian (arXiv 1704.04503)."""
     suppression_iou: float = 0.5
-    """Overlap from which on the worse of two detections goes (nms) or loses score (soft_nms_linear)."""
+    """Overlap above which the worse of two detections goes (nms) or loses score (soft_nms_linear)."""
     soft_nms_sigma: float = 0.5
     """Width of the Gaussian: a score becomes ``score * exp(-iou**2 / sigma)``."""
     detections_per_image: int = 100

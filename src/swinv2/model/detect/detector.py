@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from math import log2
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import paste_masks_in_image
@@ -57,7 +56,7 @@ class Detector(nn.Module):
         self.heads = Cascade(levels, config)
 
     def forward(
-        self, images: Sequence[Tensor], targets: Sequence[Target] | None = None
+        self, images: Sequence[Tensor], targets: Sequence[Target] | None = None, *, paste: bool = True
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
         """Losses in training, detections in evaluation.
 
@@ -66,29 +65,35 @@ class Detector(nn.Module):
             targets: for training, of each image "boxes" ``[N, 4]`` (x1 y1 x2 y2 in its pixels), "labels" int64 ``[N]``
                 from 1 on, "masks" uint8 or boolean ``[N, H, W]`` where the detector has masks, and "semantic" uint8
                 or int64 ``[H, W]`` (255: ignored) where it has the semantic branch. N may be 0.
+            paste: masks ``[N, 1, H, W]`` of the images, as torchvision gives; else ``[N, 1, 28, 28]`` that fill their
+                boxes, to be pasted into the originals, one by one: see `swinv2.model.detect.pasting`.
 
         Returns:
             in training, losses by name, their weights applied: their sum is to be minimised. In evaluation, of each
             image "boxes" ``[N, 4]`` within it, "labels" int64 ``[N]`` from 1 on, "scores" ``[N]``, best first, and
-            "masks" ``[N, 1, H, W]``, probabilities.
+            "masks", probabilities.
 
         Raises:
             ValueError: images or targets are not as described.
         """
         if self.training:
             return self._losses(images, targets)
-        found = self.detect(images)
-        if self.settings.masks:
+        found = self._detections(images)
+        if self.settings.masks and paste:
             for each, image in zip(found, images, strict=True):
                 each["masks"] = paste_masks_in_image(each["masks"], each["boxes"], tuple(image.shape[-2:]))
         return found
 
-    def detect(self, images: Sequence[Tensor]) -> list[dict[str, Tensor]]:
-        """As `forward` in evaluation, but for "masks" ``[N, 1, 28, 28]`` that fill their boxes: see `binary_masks`."""
+    def _detections(self, images: Sequence[Tensor]) -> list[dict[str, Tensor]]:
         batch = pad_images(images)
         maps = self._maps(batch)
         proposals, _ = self.rpn(batch, maps)
         return self.heads.detect(maps, proposals, batch.image_sizes)
+
+    def raise_limit(self, most: int) -> None:
+        """Let so many detections of an image be returned from now on, if the configuration has fewer."""
+        limit = max(most, self.settings.detections_per_image)
+        self.settings = self.heads.config = dataclasses.replace(self.settings, detections_per_image=limit)
 
     def _losses(self, images: Sequence[Tensor], targets: Sequence[Target] | None) -> dict[str, Tensor]:
         batch = pad_images(images)
@@ -121,22 +126,6 @@ def create_detector(backbone: nn.Module, config: DetectorConfig | str, **overrid
     if isinstance(config, str):
         return Detector(backbone, detector_config(config, **overrides))
     return Detector(backbone, dataclasses.replace(config, **overrides))
-
-
-def binary_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float) -> Tensor:
-    """Which pixels of an image belong to each detection, boolean ``[N, H, W]``, one after the other to save memory.
-
-    Args:
-        masks: ``[N, 1, 28, 28]``, of `Detector.detect`.
-        boxes: ``[N, 4]`` in pixels of that image, which may be the original rather than the one the detector saw.
-        size: its height and width.
-        threshold: probability from which on a pixel belongs to an object.
-    """
-    result = torch.zeros(len(masks), *size, dtype=torch.bool, device=masks.device)
-    for number in range(len(masks)):
-        one = slice(number, number + 1)
-        result[one] = paste_masks_in_image(masks[one], boxes[one], size)[0] >= threshold
-    return result
 
 
 def _described(backbone: nn.Module, config: DetectorConfig) -> tuple[list[int], list[int]]:

@@ -41,7 +41,7 @@ def box_losses(
             )
         ]
     )
-    positive = torch.where(labels > 0)[0]
+    positive = torch.where(torch.cat(samples.positive))[0]
     per_box = deltas.shape[1] // 4
     column = labels[positive] if per_box > 1 else torch.zeros_like(positive)
     moved = deltas.reshape(len(deltas), per_box, 4)[positive, column]

@@ -59,13 +59,10 @@ class Samples:
     """Class of the object, 0 for background."""
     objects: list[Tensor]
     """Index of the object, -1 for background."""
+    positive: list[Tensor]
+    """Whether the box stands for an object."""
     given: list[Tensor]
     """Whether the box is an object's own rather than a proposal."""
-
-    @property
-    def positive(self) -> list[Tensor]:
-        """Whether a box stands for an object."""
-        return [labels > 0 for labels in self.labels]
 
 
 @torch.no_grad()
@@ -83,11 +80,13 @@ def sample(
     boxes = [torch.cat([known, target["boxes"]]) for known, target in zip(proposals, targets, strict=True)]
     objects = [match(target["boxes"], known, iou, iou) for known, target in zip(boxes, targets, strict=True)]
     labels = [_labels(index, target["labels"]) for index, target in zip(objects, targets, strict=True)]
-    drawn = [torch.where(positive | negative)[0] for positive, negative in zip(*sampler(labels), strict=True)]
+    positives, negatives = sampler(labels)
+    drawn = [torch.where(positive | negative)[0] for positive, negative in zip(positives, negatives, strict=True)]
     return Samples(
         [each[keep] for each, keep in zip(boxes, drawn, strict=True)],
         [each[keep] for each, keep in zip(labels, drawn, strict=True)],
         [each[keep] for each, keep in zip(objects, drawn, strict=True)],
+        [each[keep] > 0 for each, keep in zip(positives, drawn, strict=True)],
         [keep >= len(known) for known, keep in zip(proposals, drawn, strict=True)],
     )
 

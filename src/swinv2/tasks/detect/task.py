@@ -46,7 +46,7 @@ class DetectionTask(Task):
     def validation_step(self, batch: DetectionBatch, batch_idx: int) -> None:
         """Count a batch in `metrics`."""
         if batch.images:
-            self.metrics.update(batch.indices.tolist(), originals(self.model(batch.images), batch))
+            self.metrics.update(batch.indices.tolist(), originals(self.model(batch.images, paste=False), batch))
         elif self.has_peers:
             self.nothing()
 
@@ -55,7 +55,7 @@ class DetectionTask(Task):
         """See `Task`."""
         image = self.blank((self.model.last_stride, self.model.last_stride))[0]
         if not self.training:
-            self.model([image])
+            self.model([image], paste=False)
             return image.new_zeros(())
         empty = {
             "boxes": image.new_zeros(0, 4),

@@ -1,7 +1,8 @@
 """Looking at images with a detector: at one size or several, mirrored, whole or in tiles.
 
 A detector takes normalised images [C, H, W] of any sizes and gives, for each, `boxes` [N, 4] (left, top, right, bottom,
-in pixels of that image), `labels` [N] from 1 on, `scores` [N] and perhaps `masks` [N, 1, H, W], probabilities.
+in pixels of that image and within it), `labels` [N] from 1 on, `scores` [N] and perhaps `masks` [N, 1, m, m],
+probabilities that fill the boxes, which stay so small until it is known which detections are kept.
 """
 
 from __future__ import annotations
@@ -10,9 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -21,13 +20,14 @@ from swinv2.data.detection_options import DetectionTestOptions
 from swinv2.data.detection_transforms import fitted
 from swinv2.data.rle import RLE, encode
 from swinv2.data.transforms import Normalise
+from swinv2.model.detect.pasting import paste
 from swinv2.preprocessing import Preprocessing
 
 Detector = Callable[[list[Tensor]], list[dict[str, Tensor]]]
 
 Detections = dict[str, Any]
-"""What was found in an image, in its own pixels: `boxes`, `labels` and `scores` (float32 and int64, on the CPU), and
-`rles`, the codes of the masks, from a detector that gives masks."""
+"""What was found in an image, in its own pixels: `boxes`, `labels` and `scores` (float32 and int64, on the CPU), and,
+from a detector that gives masks, `masks`, and in the end `rles`, their codes."""
 
 Suppress = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 """From boxes, scores and labels to the indices of those that are kept, and their scores, lowered by soft-NMS."""
@@ -71,48 +71,42 @@ def views(options: DetectionTestOptions, preprocessing: Preprocessing) -> list[V
 def originals(predictions: Sequence[dict[str, Tensor]], batch: DetectionBatch) -> list[Detections]:
     """What a detector found in a batch, in pixels of the original images."""
     return [
-        to_original(found, (image.shape[1], image.shape[2]), Frame(0, 0, *target["size"]))
+        coded(to_original(found, (image.shape[1], image.shape[2]), Frame(0, 0, *target["size"])), target["size"])
         for found, image, target in zip(predictions, batch.images, batch.targets, strict=True)
     ]
 
 
-def to_original(
-    found: dict[str, Tensor], size: tuple[int, int], frame: Frame, whole: tuple[int, int] | None = None
-) -> Detections:
-    """Detections in an input of a height and width, brought back to the image.
+def to_original(found: dict[str, Tensor], size: tuple[int, int], frame: Frame) -> Detections:
+    """Detections in an input of a height and width, brought back to the image; masks fill their boxes as before.
 
     Args:
         found: What the detector gave.
         size: Height and width of its input.
         frame: The part of the image that was the input.
-        whole: Height and width of the image; by default, those of the frame.
     """
     scale = torch.tensor([frame.width / size[1], frame.height / size[0]]).repeat(2)
     edges = torch.tensor([frame.width, frame.height], dtype=torch.float32).repeat(2)
     inside = torch.minimum((found["boxes"].detach().float().cpu() * scale).clamp(min=0), edges)
-    detections: Detections = {
+    return {
         "boxes": inside + torch.tensor([frame.left, frame.top]).repeat(2),
         "labels": found["labels"].detach().cpu(),
-        "scores": found["scores"].detach().float().cpu(),
+        **{name: found[name].detach().float().cpu() for name in ("scores", "masks") if name in found},
     }
-    if "masks" in found:
-        masks = found["masks"].detach()
-        whole = whole or (frame.height, frame.width)
-        detections["rles"] = [_rle(masks[n, 0], box, frame, whole) for n, box in enumerate(inside.tolist())]
-    return detections
 
 
-def _rle(mask: Tensor, box: Sequence[float], frame: Frame, whole: tuple[int, int]) -> RLE:
-    """The code of one mask of probabilities [h, w] of a frame; only pixels of its box are resampled."""
-    left, top = (math.floor(value) for value in box[:2])
-    right, bottom = (math.ceil(value) for value in box[2:])
-    if left == right or top == bottom:
-        return encode(np.zeros((0, 0)), size=whole)
-    x = (torch.arange(left, right, device=mask.device) + 0.5) * (2 / frame.width) - 1
-    y = (torch.arange(top, bottom, device=mask.device) + 0.5) * (2 / frame.height) - 1
-    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)[None]
-    inside = F.grid_sample(mask[None, None].float(), grid, padding_mode="border", align_corners=False)[0, 0]
-    return encode((inside >= MASK_THRESHOLD).cpu().numpy(), frame.top + top, frame.left + left, whole)
+def coded(detections: Detections, size: tuple[int, int]) -> Detections:
+    """Detections whose masks, if they have any, are pasted into the image, of a height and width, and coded.
+
+    Each is interpolated once, and only where its box is.
+    """
+    if "masks" not in detections:
+        return detections
+    rles = [_rle(*paste(*each, size), size) for each in zip(detections["masks"], detections["boxes"], strict=True)]
+    return {name: x for name, x in detections.items() if name != "masks"} | {"rles": rles}
+
+
+def _rle(part: Tensor, top: int, left: int, size: tuple[int, int]) -> RLE:
+    return encode((part >= MASK_THRESHOLD).numpy(), top, left, size)
 
 
 @torch.inference_mode()
@@ -143,9 +137,9 @@ def detect(
     for frame in [Frame(0, 0, *whole), *tiles(*whole, options.tile, options.overlap)]:
         part = image.crop((frame.left, frame.top, frame.left + frame.width, frame.top + frame.height))
         for view in views(options, preprocessing):
-            detections = to_original(*_look(detector, part, view, preprocessing, device), frame, whole)
+            detections = to_original(*_look(detector, part, view, preprocessing, device), frame)
             parts.append(_chosen(detections, _in_range(detections, view) & _uncut(detections, frame, whole)))
-    return merge(parts, suppress, options.max_detections)
+    return coded(merge(parts, suppress, options.max_detections), whole)
 
 
 def _look(
@@ -200,11 +194,9 @@ def _starts(length: int, side: int, overlap: float) -> list[int]:
     return [round(rest * place / gaps) for place in range(gaps + 1)] if gaps else [0]
 
 
-def merge(parts: Sequence[Detections], suppress: Suppress, most: int) -> Detections:
-    """The likeliest detections of several looks at one image, doubles suppressed; a single look has none."""
-    together: Detections = {name: torch.cat([part[name] for part in parts]) for name in ("boxes", "labels", "scores")}
-    if all("rles" in part for part in parts):
-        together["rles"] = [rle for part in parts for rle in part["rles"]]
+def merge(parts: Sequence[Detections], suppress: Suppress, most: int | None = None) -> Detections:
+    """The likeliest detections of several looks at one image, all by default, doubles suppressed; one look has none."""
+    together: Detections = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     if len(parts) > 1:
         kept, scores = suppress(together["boxes"], together["scores"], together["labels"])
         together = _chosen(together, kept) | {"scores": scores}
@@ -213,11 +205,7 @@ def merge(parts: Sequence[Detections], suppress: Suppress, most: int) -> Detecti
 
 def _chosen(detections: Detections, kept: Tensor) -> Detections:
     """The detections that flags or indices [N] tell."""
-    chosen = {name: detections[name][kept] for name in ("boxes", "labels", "scores")}
-    if "rles" not in detections:
-        return chosen
-    places = kept.nonzero()[:, 0] if kept.dtype == torch.bool else kept
-    return chosen | {"rles": [detections["rles"][place] for place in places.tolist()]}
+    return {name: x[kept] for name, x in detections.items()}
 
 
 def coco_results(detections: Detections, image_id: int, category_ids: Sequence[int]) -> list[dict[str, Any]]:
