@@ -137,3 +137,27 @@ def test_help_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "usage: swinv2 plan" in done.stdout
     assert "heavy: set()" in done.stdout
+
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+def test_a_recipe_of_videos_has_its_frames(swinv2: Callable, tmp_path: Path) -> None:
+    recipe = tmp_path / "video.yaml"
+    small = RECIPE.format(task="video", strategy="auto").replace("swinv2_nano", "swinv2_video_nano")
+    recipe.write_text(small.replace("image_size: 64", "image_size: 32") + "video: {frames: 4}")
+    status, out, err = swinv2("plan", recipe, "--devices", "4")
+    assert status == 0, err
+    assert out.startswith("swinv2_video_nano: training step at 4 x 32 x 32, batch 2 on each of 4 devices, bf16, ddp")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_published_recipe_of_htc_is_planned_as_its_command_starts_it(swinv2: Callable) -> None:
+    status, out, err = swinv2("plan", RECIPES / "coco_htcpp_large_w32_1536.yaml", "--devices", "8")
+    assert status == 0, err
+    assert out.startswith(
+        "htc_plus_plus on swinv2_large: training step at 1536 x 1536, batch 8 on each of 8 devices, bf16, zero1, "
+        "checkpointing, sequential attention in stages 0, 1"
+    )
+    assert "40 GB: fits" in out

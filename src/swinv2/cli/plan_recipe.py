@@ -9,7 +9,7 @@ from typing import Any
 from swinv2.config import default_image_size
 from swinv2.train.options import Recipe
 
-HEADS = {"classify": "classifier", "segment": "upernet"}
+HEADS = {"classify": "classifier", "segment": "upernet", "video": "classifier"}
 """What each task trains; a recipe of detection names its detector."""
 PRECISIONS = {"32-true": "fp32", "bf16-mixed": "bf16", "16-mixed": "fp16"}
 STRATEGIES = {"deepspeed": "zero1"}
@@ -93,8 +93,9 @@ def _largest(recipe: Recipe, batch: int) -> tuple[int, ...]:
         return augment.jitter_size
     if recipe.task == "detect":
         return (max(augment.short_side) if batch == 1 else augment.long_side, augment.long_side)
-    size = recipe.model.image_size or default_image_size(str(recipe.model.name))
-    return (size, size) if isinstance(size, int) else tuple(size)
+    size = recipe.model.image_size or default_image_size(str(recipe.model.name))[-2:]
+    frames = (recipe.video.frames,) if recipe.axes == 3 else ()
+    return (*frames, *((size, size) if isinstance(size, int) else size))
 
 
 def _notes(recipe: Recipe, devices: int | None) -> Iterator[str]:
