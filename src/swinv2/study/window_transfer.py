@@ -339,7 +339,7 @@ STUDY = Study(
         "images": {
             "trainer.epochs": 10,
             "augment.crop": "random_resized",
-            "augment.scale": [0.25, 1.0],
+            "augment.scale": (0.25, 1.0),
             "model.overrides.patch_size": [2, 2],
             "model.overrides.depths": [2, 4],
             "model.overrides.num_heads": [1, 2],
