@@ -42,10 +42,10 @@ TUNING: dict[str, dict[str, Any]] = {
     },
     "images": {
         "trainer.epochs": None,
-        "trainer.steps": 100,
-        "trainer.validate_every": 100,
-        "schedule.warmup_steps": 10,
-        "optimizer.base_lr": 1e-3,
+        "trainer.steps": 150,
+        "trainer.validate_every": 150,
+        "schedule.warmup_steps": 15,
+        "optimizer.base_lr": 2e-3,
     },
     "paper": {
         "trainer.epochs": 30,
@@ -337,7 +337,10 @@ STUDY = Study(
             "model.overrides.num_heads": [1, 2],
         },
         "images": {
-            "trainer.epochs": 10,
+            "trainer.epochs": 5,
+            "trainer.batch_size": 64,
+            "optimizer.base_lr": 1.2e-2,
+            "schedule.warmup_epochs": 0.5,
             "augment.crop": "random_resized",
             "augment.scale": (0.25, 1.0),
             "model.overrides.patch_size": [2, 2],
