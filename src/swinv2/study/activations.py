@@ -22,7 +22,19 @@ from swinv2.model.block import SwinBlock
 from swinv2.model.stages import SwinStages
 from swinv2.study.base import Cell, Done, Figures, Results, Setting, Study, chosen
 from swinv2.study.charts import Line, curves, from_zero, of_means
-from swinv2.study.findings import BETWEEN_SEEDS, PENDING, Claim, Picture, Report, Table, Verdict, above, mean, together
+from swinv2.study.findings import (
+    BETWEEN_SEEDS,
+    PENDING,
+    Claim,
+    Picture,
+    Report,
+    Sample,
+    Table,
+    Verdict,
+    above,
+    mean,
+    together,
+)
 from swinv2.study.subject import input_of, load, of_run, picture, preprocessing
 from swinv2.train.folder import RunFolder
 from swinv2.train.recipe import load_recipe
@@ -253,8 +265,8 @@ def _claims(setting: Setting, results: Results) -> list[Claim]:
     def trained(norm: str, width: int, of: Any = growth) -> list[float]:
         return _ratios(results, of, norm=norm, size=width)
 
-    def compare(first: Any, second: Any, **floor: float) -> Verdict:
-        return above(first, second, expected=expected, **(floor or {"least": LEAST}))
+    def compare(first: Sample, second: Sample, share: float = 0.0) -> Verdict:
+        return above(first, second, expected=expected, least=LEAST, share=share)
 
     floor = f"differences below {LEAST} do not count"
     known = {size: compare(fresh(size), 1.0) for size in SIZES}
