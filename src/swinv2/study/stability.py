@@ -153,7 +153,7 @@ def _row(results: Results, way: str, rate: str) -> list[Any]:
 
 
 def rise(figures: Figures) -> float:
-    """The furthest that the training loss of a round is above the lowest of those before; infinite if it is no number."""
+    """The furthest that the training loss of a round is above the lowest of those before; infinite if no number."""
     if figures["diverged"]:
         return math.inf
     lowest, most = math.inf, 0.0
