@@ -130,26 +130,31 @@ def bars(
     names = list(dict.fromkeys(name for group in groups.values() for name in group))
     width = 0.8 / max(1, len(names))
     for number, name in enumerate(names):
-        found = [(place, group, means[name]) for place, (group, means) in enumerate(groups.items()) if means.get(name)]
-        places = [place + (number - (len(names) - 1) / 2) * width for place, _, _ in found]
-        heights = [scale * mean.mean for _, _, mean in found if mean is not None]
-        spreads = [scale * (mean.deviation or 0.0) for _, _, mean in found if mean is not None]
-        axes.bar(
-            places, heights, width * 0.92, yerr=spreads, capsize=3, color=COLOURS[number % len(COLOURS)], label=name
-        )
-        for (_, group, _), at, height, spread in zip(found, places, heights, spreads, strict=True):
-            note = (notes or {}).get(group, {}).get(name, "")
-            text = "\n".join(filter(None, [note, f"{height:.3g}"]))
-            axes.annotate(text, (at, height + spread), xytext=(0, 2), textcoords="offset points", ha="center", size=8)
+        shift = (number - (len(names) - 1) / 2) * width
+        found = [
+            (place + shift, scale * mean.mean, scale * (mean.deviation or 0.0), (notes or {}).get(group, {}).get(name))
+            for place, (group, means) in enumerate(groups.items())
+            if (mean := means.get(name)) is not None
+        ]
+        _upright(axes, found, width=0.92 * width, color=COLOURS[number % len(COLOURS)], label=name)
     axes.set_xticks(range(len(groups)), list(groups), parse_math=False)
     if line is not None:
         axes.axhline(line[1], color="black", linewidth=0.9, linestyle=":", label=line[0])
     axes.set(ylabel=y)
     axes.set_title(title, parse_math=False)
-    axes.margins(y=0.12)
+    axes.margins(y=0.22 if notes else 0.12)
     axes.grid(axis="y", alpha=0.3)
-    axes.legend(fontsize=9)
+    figure.legend(loc="outside lower center", ncols=6, fontsize=9)
     return figure
+
+
+def _upright(axes: Axes, found: Sequence[tuple[float, float, float, str | None]], **style: Any) -> None:
+    """Bars, each with its place, height, spread, and what to write above its number."""
+    places, heights, spreads = ([each[part] for each in found] for part in range(3))
+    axes.bar(places, heights, yerr=spreads, capsize=3, **style)
+    for at, height, spread, note in found:
+        text = "\n".join(filter(None, [note, f"{height:.3g}"]))
+        axes.annotate(text, (at, height + spread), xytext=(0, 2), textcoords="offset points", ha="center", size=8)
 
 
 def stacked(
