@@ -74,7 +74,7 @@ def test_cells_of_a_study_differ_in_what_it_varies_alone() -> None:
 
 def test_whoever_sets_what_a_study_varies_is_refused() -> None:
     study = find_study("norm-and-attention")
-    for name in ("optimizer.base_lr", "seed", "model.overrides.norm_placement"):
+    for name in ("optimizer.base_lr", "seed", "model.overrides.norm_placement", "trainer.max_minutes"):
         setting = Setting(changes={name: 1})
         with pytest.raises(ValueError, match=f"^{name} is what this study varies or sets by itself: leave it out.$"):
             recipes(study, setting, {})

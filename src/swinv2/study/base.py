@@ -82,7 +82,7 @@ class Cell:
     Args:
         factors: what distinguishes it, in the order of its name.
         changes: options of the base recipe to replace, by their dotted names; None where nothing is trained.
-        start: name of the cell from whose last weights it starts.
+        start: name of the cell from whose weights it starts.
     """
 
     factors: Mapping[str, str | int | float]
@@ -97,7 +97,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Done:
-    """A cell with its figures, and where its last weights are, if any are left."""
+    """A cell with its figures, and where the weights are that its training kept, if any are left."""
 
     cell: Cell
     figures: Figures
