@@ -105,6 +105,12 @@ def test_a_loss_that_is_no_number_is_the_least_steady() -> None:
     assert stability.rise(broken) == math.inf
 
 
+def test_a_validation_that_is_no_number_is_no_lower_loss() -> None:
+    blind = rows(0.7, 0.65, 0.6)
+    del blind["rows"][-1]["val_loss"]
+    assert judged(blind, rows(0.7, 0.65, 0.6))[2] == "seen"
+
+
 def test_the_largest_rise_is_above_the_lowest_before() -> None:
     assert stability.rise(rows(0.8, 0.6, 0.75, 0.5, 0.6)) == pytest.approx(0.15)
     assert stability.rise(rows(0.8, 0.6)) == 0.0

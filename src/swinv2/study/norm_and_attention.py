@@ -32,7 +32,12 @@ RATES: Mapping[str, Rates] = {
     "images": {"low": 4e-3, "high": 3.2e-2},
     "paper": {"low": 1.25e-4, "high": 5e-4},
 }
-"""The paper's are its recipe's and the quarter that post-norm needs. PILOT"""
+"""The paper's are its recipe's and the quarter that post-norm needs.
+
+The high one of images was piloted on CIFAR-10 with one seed, for 200 steps (60 of warm-up, gradients clipped at 5 as in
+the paper): post-norm learns at first (loss 2.14 at step 50) and is back at guessing from step 75 on (2.30), res-post-norm
+with cosine trains (1.96). It was the first that was tried, and the last. That of digits is the same for one step.
+"""
 
 
 def cells(setting: Setting) -> list[Cell]:
@@ -61,13 +66,15 @@ def report(setting: Setting, results: Results) -> Report:
         paper=PAPER,
         pictures=pictures if results else [],
         claims=_claims(setting, results),
-        notes=[SMALL] if setting.scale == "laptop" else [],
+        notes=[MANY, *([SMALL] if setting.scale == "laptop" else [])],
     )
 
 
+MANY = "Five accuracies are compared, each at 95%: about one report in five would show a difference that is chance."
+
 SMALL = (
     "At this scale the deep stage's map is one window of 4 x 4 tokens, without shift: dot products and cosines have "
-    "little to differ in. The learning rates were chosen on one seed, to lie on both sides of where a placement fails."
+    "little to differ in. The high learning rate was chosen on one seed, as one at which a placement fails."
 )
 
 

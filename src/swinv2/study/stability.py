@@ -105,7 +105,7 @@ def report(setting: Setting, results: Results) -> Report:
     table = Table(
         name="loss",
         caption="Masked loss of the last round, mean and standard deviation over seeds; largest rise of the training "
-        "loss above its lowest round so far; and how many trainings diverged",
+        "loss above its lowest round so far, each of those whose loss is finite; and how many trainings diverged",
         head=["", "training", "validation", "largest rise", "diverged"],
         rows=[
             *(
@@ -139,7 +139,7 @@ def _guess(results: Results) -> float | None:
 def _last(results: Results, loss: str, way: str, rate: str) -> list[float]:
     """Of the last round, a seed each; infinite where it is not finite."""
     found = (done.figures for done in chosen(results, way=way, rate=rate))
-    return [math.inf if each["diverged"] else float(each["rows"][-1][loss]) for each in found]
+    return [math.inf if each["diverged"] else float(each["rows"][-1].get(loss, math.inf)) for each in found]
 
 
 def _rises(results: Results, way: str, rate: str) -> list[float]:
