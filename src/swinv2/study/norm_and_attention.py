@@ -35,8 +35,8 @@ RATES: Mapping[str, Rates] = {
 """The paper's are its recipe's and the quarter that post-norm needs.
 
 The high one of images was piloted on CIFAR-10 with one seed, for 200 steps (60 of warm-up, gradients clipped at 5 as in
-the paper): post-norm learns at first (loss 2.14 at step 50) and guesses from step 75 on (2.30); res-post-norm with cosine
-trains (1.96 at step 200). No other rate was tried. That of digits makes steps as large.
+the paper): post-norm learns at first (loss 2.14 at step 50), then guesses (2.30 from step 75 on); res-post-norm with
+cosine trains (1.96 at step 200). No other rate was tried. That of digits makes steps as large.
 """
 
 
