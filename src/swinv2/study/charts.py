@@ -150,8 +150,8 @@ def bars(
 
 def _upright(axes: Axes, found: Sequence[tuple[float, float, float, str | None]], **style: Any) -> None:
     """Bars, each with its place, height, spread, and what to write above its number."""
-    places, heights, spreads = ([each[part] for each in found] for part in range(3))
-    axes.bar(places, heights, yerr=spreads, capsize=3, **style)
+    places, heights = [at for at, *_ in found], [height for _, height, *_ in found]
+    axes.bar(places, heights, yerr=[spread for _, _, spread, _ in found], capsize=3, **style)
     for at, height, spread, note in found:
         text = "\n".join(filter(None, [note, f"{height:.3g}"]))
         axes.annotate(text, (at, height + spread), xytext=(0, 2), textcoords="offset points", ha="center", size=8)
