@@ -43,7 +43,8 @@ def test_one_training_that_explodes_does_not_flatten_the_others() -> None:
     axes = drawn({"v1": Line([1, 2, 3], [2.0, 900.0, 2.1]), "v2": Line([1, 2, 3], [2.0, 1.9, 1.8])}, guess=2.3)
     assert axes.get_ylim()[1] < 3.5
     ((at, height),) = points(axes, "^")
-    assert (at, height) == (2.0, pytest.approx(1.3 * 2.3))
+    assert at == 2
+    assert height == pytest.approx(1.3 * 2.3)
 
 
 def test_a_training_that_diverged_ends_in_a_cross() -> None:
