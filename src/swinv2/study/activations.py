@@ -225,8 +225,12 @@ PAPER = Table(
 
 
 def _pictures(setting: Setting, results: Results) -> list[Picture]:
-    fresh = [({"state": "init", "size": size}, size) for size in SIZES if size != "small"]
-    trained = [({"state": "trained", "size": width}, f"width {width}") for width in WIDTHS[setting.scale]]
+    fresh: list[tuple[dict[str, Any], str]] = [
+        ({"state": "init", "size": size}, size) for size in SIZES if size != "small"
+    ]
+    trained: list[tuple[dict[str, Any], str]] = [
+        ({"state": "trained", "size": width}, f"width {width}") for width in WIDTHS[setting.scale]
+    ]
     pictures = []
     for name, kinds, state in (
         ("trained", trained, "after training, mean and standard deviation over seeds"),
