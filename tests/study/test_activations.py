@@ -10,7 +10,8 @@ import torch
 from swinv2.config import SwinConfig
 from swinv2.model import SwinBackbone, SwinTransformer, create_model
 from swinv2.preprocessing import Preprocessing
-from swinv2.study.activations import IMAGES, STUDY, WIDTHS, _validation, amplitudes, extremes, growth
+from swinv2.study.activations import IMAGES, STUDY, WIDTHS, _validation
+from swinv2.study.amplitudes import amplitudes, extremes, growth
 from swinv2.study.base import Cell, Done, Setting, Subject
 from swinv2.study.findings import Mean
 from swinv2.study.scales import recipes

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from swinv2.config import default_image_size, make_config
 from swinv2.data.sources import open_split
 from swinv2.model import SwinTransformer
-from swinv2.model.block import SwinBlock
-from swinv2.model.stages import SwinStages
+from swinv2.study.amplitudes import amplitudes, extremes, growth
 from swinv2.study.base import Cell, Done, Figures, Results, Setting, Study, chosen
 from swinv2.study.charts import Line, curves, from_zero, of_means
 from swinv2.study.findings import (
@@ -59,9 +58,6 @@ IMAGES = 64
 
 LEAST = 0.05
 """Differences of growths below it count as none."""
-
-DEEP = {1: 0, 2: 1}
-"""Stage, counted from 0, whose growth is told, by the number of stages; the third of more, as in the paper."""
 
 
 def cells(setting: Setting) -> list[Cell]:
@@ -122,44 +118,6 @@ def _validation(model: Any, run: Path) -> Tensor:
     source, known = open_split(load_recipe(RunFolder(run).config).data, "val"), preprocessing(model)
     places = range(0, len(source), max(1, len(source) // IMAGES))[:IMAGES]
     return torch.cat([input_of(source.image(place), known)[0] for place in places])
-
-
-@torch.inference_mode()
-def amplitudes(body: SwinStages, images: Tensor) -> list[list[float]]:
-    """Mean absolute value of what leaves each block, extra norm included, stage by stage.
-
-    Args:
-        body: any model's stages, in evaluation mode.
-        images: ``[B, C, *size]``.
-    """
-    found: list[list[float]] = []
-    hooks = []
-    for stage in body.stages:
-        own: list[float] = []
-        found.append(own)
-
-        def note(module: nn.Module, args: object, out: Tensor, own: list[float] = own) -> None:
-            own.append(float(out.abs().mean(dtype=torch.float64)))
-
-        hooks += [block.register_forward_hook(note) for block in stage.modules() if isinstance(block, SwinBlock)]
-    try:
-        body(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return found
-
-
-def growth(amplitude: Sequence[Sequence[float]]) -> float:
-    """Amplitude of the last block of the deep stage over that of its first."""
-    stage = amplitude[DEEP.get(len(amplitude), 2)]
-    return stage[-1] / stage[0]
-
-
-def extremes(amplitude: Sequence[Sequence[float]]) -> float:
-    """Largest amplitude of any block over the smallest."""
-    whole = [value for stage in amplitude for value in stage]
-    return max(whole) / min(whole)
 
 
 def report(setting: Setting, results: Results) -> Report:
