@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from swinv2.model.detect.batch import pad_images
 from swinv2.tasks.models import load_model
 from swinv2.train.folder import RunFolder
 
@@ -122,6 +123,28 @@ def test_a_detector_starts_from_another(
     before, after = load_file(folder.best), load_file(out / "best.safetensors")
     assert before.keys() == after.keys()
     assert max(float((before[name] - after[name]).abs().max()) for name in before) < 1e-9
+
+
+def test_jitter_fills_batches_up_to_its_size_and_tells_where_images_end(
+    swinv2: Run, recipe: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images of 40 x 30 fit into 64 x 48 pixels; those that are measured have 32 x 43."""
+    batches: list[Any] = []
+
+    def padded(*arguments: Any) -> Any:
+        batches.append(pad_images(*arguments))
+        return batches[-1]
+
+    monkeypatch.setattr("swinv2.model.detect.detector.pad_images", padded)
+    jitter = "{resize: jitter, jitter_size: [64, 64], jitter_scale: [0.2, 0.9]}"
+    arguments = ("train", recipe, "--data.path", data, "--trainer.epochs", 1, "--detect.augment", jitter)
+    status, _, err = swinv2(*arguments, "--out", tmp_path / "run")
+    assert (status, err) == (0, "")
+    trained = [batch for batch in batches if tuple(batch.tensors.shape[-2:]) == (64, 64)]
+    assert 1 <= len(trained) < len(batches)
+    sizes = {size for batch in trained for size in batch.image_sizes}
+    assert len(sizes) > 1
+    assert all(10 <= height <= 44 and 13 <= width <= 58 for height, width in sizes)
 
 
 @pytest.mark.slow

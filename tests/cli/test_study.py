@@ -84,6 +84,7 @@ def test_amplitudes_of_anybodys_weights_over_anybodys_image(swinv2: Callable, we
         "amplitudes.csv",
         "amplitudes.png",
         "cells",
+        "cells.csv",
         "report.html",
         "report.md",
         "study.yaml",

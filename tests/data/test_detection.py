@@ -166,7 +166,7 @@ def test_real_images_make_batches(real_data: Path, folder: str, masks: bool) -> 
     (batch,) = epoch(
         make_loader(train_samples(source, augment, preprocessing, masks=masks), batch_size=8, shuffle=True)
     )
-    assert all(image.shape == (3, 256, 256) for image in batch.images)
+    assert all(max(image.shape[1:]) <= 256 for image in batch.images)
     found = torch.cat([target["boxes"] for target in batch.targets])
     assert len(found) > 10
     assert found.min() >= 0

@@ -76,23 +76,24 @@ def test_short_sides_are_drawn_in_steps(masks: bool) -> None:
 
 
 @pytest.mark.parametrize("masks", [True, False])
-def test_scale_jitter_crops_and_pads(masks: bool) -> None:
+def test_scale_jitter_crops_what_is_larger(masks: bool) -> None:
     joint = train_transform(
         DetectionAugmentOptions(resize="jitter", jitter_size=(200, 160), jitter_scale=(0.3, 3.5), hflip=0.5), PLAIN
     )
     scales, counts = [], set()
     for _ in range(60):
         pixels, target = joint(*scene(masks))
-        assert pixels.shape == (3, 200, 160)
+        assert pixels.shape[1] <= 200
+        assert pixels.shape[2] <= 160
         check(pixels, target)
         assert (target["boxes"][:, 2:] - target["boxes"][:, :2] >= 1).all()
         counts.add(len(target["labels"]))
-        scales.append((pixels[0] > 0).float().mean().item())
+        scales.append(pixels[0].numel())
         if masks:
-            assert target["masks"].shape[1:] == (200, 160)
+            assert target["masks"].shape[1:] == pixels.shape[1:]
             assert target["masks"].flatten(1).any(1).all()
     assert counts >= {1, 2, 3}
-    assert max(scales) > 10 * min(scales)
+    assert max(scales) == 200 * 160 > 5 * min(scales)
 
 
 def test_scale_jitter_reaches_all_of_the_image() -> None:
@@ -199,24 +200,19 @@ def test_an_image_without_objects_stays_one() -> None:
     augment = DetectionAugmentOptions(resize="jitter", jitter_size=(40, 40), instaboost=1.0)
     for _ in range(5):
         pixels, target = train_transform(augment, PLAIN)(scene()[0], empty)
-        assert (pixels.shape, target["boxes"].shape, target["masks"].shape) == ((3, 40, 40), (0, 4), (0, 40, 40))
+        assert max(pixels.shape[1:]) <= 40
+        assert (target["boxes"].shape, target["masks"].shape) == ((0, 4), (0, *pixels.shape[1:]))
 
 
 @pytest.mark.parametrize("masks", [True, False])
 def test_semantic_maps_go_where_their_pixels_go(masks: bool) -> None:
-    """Their values are painted too; what is padded is not learnt from."""
+    """Their values are painted too."""
     joint = train_transform(
         DetectionAugmentOptions(resize="jitter", jitter_size=(200, 160), jitter_scale=(0.3, 3.5), hflip=0.5), PLAIN
     )
-    padded = 0
     for _ in range(20):
         image, target = scene(masks)
         painted = torch.from_numpy(np.array(image)[:, :, 0] // 50)
-        image = Image.fromarray(np.array(image) + 10)  # so that the ground is not 0, as padding is
         pixels, moved = joint(image, target | {"semantic": painted})
-        inside = pixels[0] > 0
-        assert moved["semantic"].shape == (200, 160)
-        assert (moved["semantic"][~inside] == 255).all()
-        assert (moved["semantic"][inside] == (pixels[0][inside].round() - 10) / 50).float().mean() > 0.98
-        padded += int((~inside).sum())
-    assert padded > 0
+        assert moved["semantic"].shape == pixels.shape[1:]
+        assert (moved["semantic"] == pixels[0].round() / 50).float().mean() > 0.98

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ from swinv2.model import create_model
 from swinv2.preprocessing import Preprocessing
 from swinv2.study.base import Cell, Done, Setting, Subject
 from swinv2.study.bias_maps import STUDY, moved, roughness, tables
+from swinv2.study.bias_pictures import by_stage, maps, shown_heads
 from swinv2.study.subject import load
 
 TINY = {"embed_dim": 8, "depths": [2, 1], "num_heads": [2, 2], "patch_size": [2, 2]}
+PREPROCESSING = Preprocessing(size=(16, 16), mean=(0.5,) * 3, std=(0.25,) * 3)
 
 
 @pytest.fixture
@@ -25,8 +28,7 @@ def weights(tmp_path: Path, randomise: Callable) -> Callable[..., Path]:
         model = randomise(
             create_model("swinv2_nano", image_size=16, window_size=4, num_classes=2, position_bias=kind, **TINY)
         )
-        preprocessing = Preprocessing(size=(16, 16), mean=(0.5,) * 3, std=(0.25,) * 3)
-        save(model, tmp_path / f"{kind}.safetensors", classes=("a", "b"), preprocessing=preprocessing)
+        save(model, tmp_path / f"{kind}.safetensors", classes=("a", "b"), preprocessing=PREPROCESSING)
         return tmp_path / f"{kind}.safetensors"
 
     return write
@@ -65,6 +67,34 @@ def test_stages_that_were_trained_on_one_token_have_no_map(tmp_path: Path) -> No
     assert [table.shape for table in tables(model)] == [(2, 7, 7)] * 2
 
 
+def test_a_model_without_any_map_is_refused(tmp_path: Path) -> None:
+    model = create_model("swinv2_nano", image_size=2, window_size=1, num_classes=2, **TINY)
+    save(model, tmp_path / "dots.safetensors", classes=("a", "b"), preprocessing=PREPROCESSING)
+    setting = Setting(subject=Subject(weights=str(tmp_path / "dots.safetensors")))
+    with pytest.raises(ValueError, match=r"dots\.safetensors was trained at windows of one token in every stage"):
+        STUDY.measure(STUDY.cells(setting)[0], setting, None)
+
+
+def test_all_heads_are_shown_where_they_are_few_else_those_of_the_last_block() -> None:
+    assert shown_heads(2, 1) == [(0, 0), (1, 0)]
+    assert shown_heads(2, 4) == [(block, head) for block in (0, 1) for head in range(4)]
+    assert shown_heads(2, 6) == [(1, head) for head in range(6)]
+    assert shown_heads(18, 16) == [(17, head) for head in range(0, 16, 2)]
+    assert shown_heads(2, 12) == [(1, head) for head in (0, 1, 3, 4, 6, 7, 9, 10)]
+
+
+def test_heads_of_a_stage_have_one_scale(weights: Callable[..., Path]) -> None:
+    subject = Subject(weights=str(weights()))
+    pair = (load(subject).body, load(subject, 8).body)
+    figure = maps({"log CPB": pair})
+    shown = [axes.images[0] for axes in figure.axes if axes.images]
+    assert len(shown) == 2 * 2 + 2
+    for stage, images in zip(by_stage(*pair), (shown[:4], shown[4:]), strict=True):
+        assert {image.get_clim() for image in images} == {(float(stage.wide.min()), float(stage.wide.max()))}
+        for image, table in zip(images, stage.wide, strict=True):
+            torch.testing.assert_close(torch.from_numpy(image.get_array().data), table)
+
+
 @pytest.mark.parametrize(("kind", "label"), [("table", "parameterised"), ("log_cpb", "log CPB")])
 def test_pictures_of_anybodys_weights_over_anybodys_image(
     weights: Callable[..., Path], tmp_path: Path, kind: str, label: str
@@ -77,6 +107,11 @@ def test_pictures_of_anybodys_weights_over_anybodys_image(
     assert "mine.png" in report.pictures[2].caption
     assert report.claims == []
     maps, profiles, attention, _ = (picture.figure for picture in report.pictures)
+    bars = [axes for axes in maps.axes if axes.get_label() == "<colorbar>"]
+    assert [axes.get_ylabel() for axes in bars] == ["bias, added to the logit"] * 2, "one a stage"
+    assert [axes.get_title() for axes in attention.axes[:4]] == [
+        f"block {block}, head {head}" for block in (1, 2) for head in (1, 2)
+    ]
     assert maps.axes[0].get_ylabel().startswith(label)
     assert all(axes.get_xlabel() and axes.get_ylabel() for axes in profiles.axes)
     assert attention.axes[0].get_ylabel() == "stage 1, 8 x 8 tokens"
@@ -92,20 +127,42 @@ def test_videos_and_what_are_no_weights_are_refused(tmp_path: Path) -> None:
         load(Subject(weights=str(tmp_path / "notes.pth")))
 
 
-def result(kind: str, rough: float, change: float) -> Done:
-    ratios = ("1", "1.5", "2", "3")
-    figures = {"kind": kind, "heads": 3, "rough": dict.fromkeys(ratios, rough), "moved": dict.fromkeys(ratios, change)}
-    return Done(Cell(factors={"bias": kind, "seed": 0}), figures)
+UNSEEN = "not visible at this scale"
+
+
+def trained(kind: str, rough: float, wide: float, change: float, spread: float = 0.01) -> list[Done]:
+    """Three seeds; roughness at the own window and at larger ones."""
+    found = []
+    for seed in range(3):
+        noise = spread * (seed - 1)
+        ratios = {"1": rough + noise, **dict.fromkeys(("1.5", "2", "3"), wide + noise)}
+        moves = {"1": 0.0, **dict.fromkeys(("1.5", "2", "3"), change)}
+        figures = {"kind": kind, "heads": 3, "rough": ratios, "moved": moves}
+        found.append(Done(Cell(factors={"bias": kind, "seed": seed}), figures))
+    return found
 
 
 def test_the_claims_follow_from_the_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("swinv2.study.bias_maps._pictures", lambda setting, results: [])
 
-    def words(*found: Done) -> list[str]:
-        return [claim.verdict.word for claim in STUDY.report(Setting(), found).claims]
+    def words(*found: list[Done]) -> list[str]:
+        return [claim.verdict.word for claim in STUDY.report(Setting(), list(chain(*found))).claims]
 
-    smooth, linear = result("log_cpb", 0.2, 0.0), result("linear_cpb", 0.2, 0.0)
-    assert words(result("table", 1.0, 0.5), linear, smooth) == ["seen", "seen"]
-    assert words(result("table", 0.25, 0.5), linear, smooth) == ["not seen", "seen"]
-    assert words(result("table", 1.0, 0.5), linear, result("log_cpb", 0.2, 0.3)) == ["seen", "not seen"]
-    assert words(result("table", 1.0, 0.5), linear) == ["not run yet", "not run yet"]
+    table, linear = trained("table", 1.5, 1.0, 0.5), trained("linear_cpb", 0.2, 0.2, 1e-7)
+    smooth = trained("log_cpb", 0.2, 0.2, 1e-7)
+    assert words(table, linear, smooth) == ["seen"] * 3
+    assert words(trained("table", 0.25, 0.25, 0.5), linear, smooth) == [UNSEEN, UNSEEN, "seen"], "less than 1.5 times"
+    assert words(trained("table", 1.5, 1.0, 0.5, spread=0.9), linear, smooth)[:2] == [UNSEEN] * 2, "seeds differ"
+    assert words(trained("table", 0.1, 0.1, 0.05), linear, smooth) == ["not seen"] * 3
+    assert words(table, linear, trained("log_cpb", 0.2, 0.2, 0.3)) == ["seen", "seen", "not seen"]
+    assert words(table, linear, smooth[:2]) == ["not run yet"] * 3
+    assert "by construction" in STUDY.report(Setting(), table + linear + smooth).claims[2].verdict.why
+
+
+def test_a_seed_that_diverged_is_done_and_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("swinv2.study.bias_maps._pictures", lambda setting, results: [])
+    kinds = [trained(kind, 1.0, 1.0, 0.5) for kind in ("table", "linear_cpb", "log_cpb")]
+    kinds[2][0] = Done(kinds[2][0].cell, {"diverged": "the loss is nan"})
+    report = STUDY.report(Setting(), list(chain(*kinds)))
+    assert "0 of 3 and 1 of 3 diverged" in report.claims[0].verdict.why
+    assert report.tables[0].rows[2][2].seeds == 2

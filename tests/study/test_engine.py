@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,12 +42,17 @@ def test_cells_are_trained_once_and_the_report_is_written(tiny_study: Callable[.
     assert done[1].figures["classes"] == 10
     assert said[0].startswith("planned: swinv2_nano at 16 x 16, 128 images a step in 1 part, ")
     assert sum("starting from" in line for line in said) == 1, "the tuned cell starts from its parent's weights"
-    assert {"report.html", "report.md", "top.csv", "line.png", "study.yaml", "cells"} == {p.name for p in out.iterdir()}
+    tables = {"top.csv", "cells.csv", "rounds.csv"}
+    assert {"report.html", "report.md", "line.png", "study.yaml", "cells", *tables} == {p.name for p in out.iterdir()}
+    assert "1437 training and 360 validation images." in (out / "report.md").read_text()
     tuned = RunFolder(out / "cells" / "log_cpb-0-tuned" / "run")
     assert yaml.safe_load(tuned.config.read_text())["model"]["weights"].endswith("log_cpb-0/run/best.safetensors")
 
     said.clear()
-    again = run_study("tiny", tiny_study(), SETTING, out, say=said.append)
+    drawn = []
+    counting = replace(tiny_study(), report=lambda *given: drawn.append(given) or tiny_study().report(*given))
+    again = run_study("tiny", counting, SETTING, out, say=said.append)
+    assert len(drawn) == 1, "nothing is new, so that there is one report"
     assert not any("epoch" in line or "planned" in line for line in said)
     assert [each.figures for each in again] == [each.figures for each in done]
 
@@ -69,6 +75,28 @@ def test_an_interrupted_study_goes_on_within_its_cell(tiny_study: Callable[..., 
     done = run_study("tiny", tiny_study(), SETTING, out, say=silent)
     assert (out / "cells" / "table-0" / RESULT).stat().st_mtime_ns == first
     assert without_time(done) == without_time(whole), "as if nothing had happened"
+
+
+@pytest.mark.slow
+def test_a_training_that_is_cut_off_before_its_only_validation_is_not_done(
+    tiny_study: Callable[..., Study], tmp_path: Path
+) -> None:
+    """The row that an interrupt leaves is of a part of a round, which may be all of the training."""
+    whole = tiny_study(**{"trainer.validate_every": 2})
+    study = replace(whole, cells=lambda setting: [cell for cell in whole.cells(setting) if cell.name == "table-0"])
+
+    def stop(line: str) -> None:
+        if line.startswith("  table-0: ") and line.endswith(", on cpu"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt, match="0 of 1 cells are done"):
+        run_study("tiny", study, SETTING, tmp_path / "out", say=stop)
+    run = tmp_path / "out" / "cells" / "table-0" / "run"
+    assert [(row["step"], row["epoch"]) for row in RunFolder(run).rows] == [(1, pytest.approx(1 / 11, abs=1e-4))]
+
+    (done,) = run_study("tiny", study, SETTING, tmp_path / "out", say=silent)
+    assert [(row["step"], row["epoch"]) for row in done.figures["rows"]] == [(22, 2)]
+    assert [row["step"] for row in RunFolder(run).rows] == [22]
 
 
 @pytest.mark.slow

@@ -44,16 +44,32 @@ def words(one: dict[str, Any] | None, large: dict[str, Any] | None) -> list[str]
     return [claim.verdict.word for claim in STUDY.report(Setting(), found).claims]
 
 
+UNSEEN = "not visible at this scale"
+FITS = {**dict.fromkeys(WAYS, 90.0), "none": 130.0, "all, with ZeRO 1": 37.0}
+
+
 def test_the_claims_follow_from_the_figures() -> None:
-    fits = figures({**dict.fromkeys(WAYS, 90.0), "none": 130.0, "all, with ZeRO 1": 37.0})
-    assert words(small({"checkpointing": 1.25}), fits) == ["seen"] * 5
-    assert words(None, None) == ["not run yet"] * 5
-    too_much = figures({**dict.fromkeys(WAYS, 90.0), "none": 130.0, "all, with ZeRO 1": 41.0})
+    fits = figures(FITS)
+    assert words(small({"checkpointing": 1.25}), fits) == ["seen"] * 10
+    assert words(None, None) == ["not run yet"] * 10
+    too_much = figures({**FITS, "all, with ZeRO 1": 41.0})
     assert words(small({}), too_much)[0] == "not seen"
     assert words(small({"checkpointing": 1.5, "sequential attention": 1.3}), fits)[2:4] == ["not seen", "not seen"]
-    assert words(small({"checkpointing": 1.31}, spread=0.1), fits)[2] == "not visible at this scale"
-    useless = replace_total(fits, "checkpointing", 131.0)
-    assert words(small({}), useless)[4] == "not seen"
+    assert words(small({"checkpointing": 1.31}, spread=0.1), fits)[2] == UNSEEN
+
+
+def test_each_technique_is_judged_for_each_model_by_itself() -> None:
+    found = words(small({}), replace_total(figures(FITS), "checkpointing", 133.0))
+    assert found[4:] == ["seen", "seen", "not seen", "seen", "seen", "seen"]
+    found = words(replace_total(small({}), "ZeRO 1", 99.0), figures(FITS))
+    assert found[4:] == ["seen"] * 5 + [UNSEEN], "a hundredth"
+    one = small({})
+    same = {**one, "measured": {**one["measured"], "sequential attention": 2 * GB}}
+    assert words(same, figures(FITS))[5] == UNSEEN
+    claim = STUDY.report(Setting(), [Done(Cell(factors={"what": "measured"}), same)]).claims[5]
+    assert claim.verdict.why == "planned 50% of none, measured 100% of none: plan and measurement differ."
+    higher = {**one, "measured": {**one["measured"], "sequential attention": 2.1 * GB}}
+    assert words(higher, figures(FITS))[5] == "not seen"
 
 
 def replace_total(found: dict[str, Any], way: str, size: float) -> dict[str, Any]:

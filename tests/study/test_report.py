@@ -34,6 +34,7 @@ def test_means_have_their_deviation_and_count_beside_them() -> None:
 
 def test_what_a_study_leaves(written: Path) -> None:
     assert sorted(path.name for path in written.iterdir()) == [
+        "cells.csv",
         "line.png",
         "report.html",
         "report.md",
@@ -99,7 +100,7 @@ def test_a_picture_that_cannot_be_drawn_leaves_what_was_there(
     with pytest.raises(OSError, match="disk full"):
         write_report("tiny", tiny_study(), Setting(), DONE, written)
     assert (written / "line.png").read_bytes() == before
-    assert len(list(written.iterdir())) == 5
+    assert len(list(written.iterdir())) == 6
 
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

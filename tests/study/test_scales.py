@@ -66,7 +66,7 @@ def test_weights_need_no_training(name: str) -> None:
 def test_cells_of_a_study_differ_in_what_it_varies_alone() -> None:
     study, setting = find_study("stability"), Setting(data="photos")
     made = recipes(study, setting, {cell.name: cell for cell in study.cells(setting)})
-    v1, v2 = made["v1-low-0"], made["v2-low-0"]
+    v1, v2 = made["v1-high-0"], made["v2-high-0"]
     assert v1.model.overrides["norm_placement"] == "pre"
     assert v2.model.overrides["position_bias"] == "log_cpb"
     assert changed(v1, {"model.overrides": v2.model.overrides}) == v2
@@ -74,7 +74,7 @@ def test_cells_of_a_study_differ_in_what_it_varies_alone() -> None:
 
 def test_whoever_sets_what_a_study_varies_is_refused() -> None:
     study = find_study("norm-and-attention")
-    for name in ("optimizer.base_lr", "seed", "model.overrides.norm_placement"):
+    for name in ("optimizer.base_lr", "seed", "model.overrides.norm_placement", "trainer.max_minutes"):
         setting = Setting(changes={name: 1})
         with pytest.raises(ValueError, match=f"^{name} is what this study varies or sets by itself: leave it out.$"):
             recipes(study, setting, {})

@@ -105,6 +105,7 @@ def assert_survives(start: Train, recipe: Recipe, root: Path, deaths: list[list[
         assert [path.name for path in folder.last.parent.iterdir()] == ["last.ckpt"], at
 
 
+@pytest.mark.slow
 def test_killed_in_a_checkpoint(start: Train, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
     """One of the points of the slow test."""
     assert_survives(start, recipe("folder", 0), tmp_path, [["write", 2]])

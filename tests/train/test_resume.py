@@ -75,10 +75,12 @@ def assert_same_end(resumed: RunFolder, whole: RunFolder) -> None:
 @pytest.mark.parametrize(
     ("step", "validated", "workers", "accumulate"),
     [
-        *((2, [2], workers, 1) for workers in (0, 2)),
-        *((6, [4], workers, 1) for workers in (0, 2)),
+        (2, [2], 0, 1),
+        pytest.param(2, [2], 2, 1, marks=pytest.mark.slow),
+        pytest.param(6, [4], 0, 1, marks=pytest.mark.slow),
+        (6, [4], 2, 1),
         (8, [4, 8], 0, 1),
-        (1, [1], 0, 2),
+        pytest.param(1, [1], 0, 2, marks=pytest.mark.slow),
         (5, [2], 0, 3),
     ],
 )
@@ -103,7 +105,7 @@ def test_ctrl_c_and_resume_end_where_an_undisturbed_run_does(
     assert_same_end(train(recipe, tmp_path / "run", resume=True, say=quiet), whole)
 
 
-@pytest.mark.parametrize(("step", "validated"), [(6, [4]), (8, [4, 8])])
+@pytest.mark.parametrize(("step", "validated"), [pytest.param(6, [4], marks=pytest.mark.slow), (8, [4, 8])])
 def test_sigterm_is_a_ctrl_c_even_if_it_comes_twice(
     tiny: Tiny, tmp_path: Path, at_step: Callable[..., None], step: int, validated: list[int]
 ) -> None:

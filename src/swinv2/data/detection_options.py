@@ -72,7 +72,7 @@ class DetectionAugmentOptions:
         short_side: Smallest and largest short side, in pixels.
         short_step: Short sides are so many pixels apart, from the smallest on; 1 for any in between.
         long_side: The long side is at most so many pixels, whatever the short side.
-        jitter_size: Height and width that jitter crops and pads to.
+        jitter_size: Height and width that jitter crops to, and that batches are padded to.
         jitter_scale: Smallest and largest scale of jitter; 1 fits the image into jitter_size.
         hflip: Probability of a horizontal flip.
         color_jitter: Strength of brightness, contrast and saturation jitter; 0 turns it off.

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import v2
@@ -18,7 +17,6 @@ from swinv2.data.detection_options import DetectionAugmentOptions
 from swinv2.data.instaboost import InstaBoost, uniform
 from swinv2.data.objects import cut, resample, visible
 from swinv2.data.sources.coco import Target
-from swinv2.data.sources.semantic_maps import IGNORED
 from swinv2.data.transforms import Normalise
 from swinv2.preprocessing import Preprocessing
 
@@ -54,7 +52,7 @@ class Resize:
 class ScaleJitter:
     """Large-scale jitter (Ghiasi et al., 2021): a random scale of what fits into a size, and a random crop to it.
 
-    What is smaller than the size stays so; it is padded after normalisation.
+    What is smaller than the size stays so: the detector pads it to that size, and knows where the image ends.
     """
 
     size: tuple[int, int]
@@ -105,24 +103,17 @@ class Colour:
 
 
 class Joint:
-    """Steps of image and objects, one after another, then normalisation, and zeros at the right and the bottom."""
+    """Steps of image and objects, one after another, then normalisation."""
 
-    def __init__(self, steps: Sequence[Step], preprocessing: Preprocessing, pad: tuple[int, int] | None = None) -> None:
+    def __init__(self, steps: Sequence[Step], preprocessing: Preprocessing) -> None:
         self.steps = steps
         self.normalise = Normalise(preprocessing.mean, preprocessing.std)
-        self.pad = pad
 
     def __call__(self, image: Image.Image, target: Target) -> tuple[Tensor, Target]:
         """The input [C, H, W] and its objects."""
         for step in self.steps:
             image, target = step(image, target)
-        pixels = self.normalise(image)
-        if self.pad is None:
-            return pixels, target
-        beyond = (0, self.pad[1] - pixels.shape[2], 0, self.pad[0] - pixels.shape[1])
-        fills = {"masks": 0, "semantic": IGNORED}
-        maps = {name: F.pad(target[name], beyond, value=value) for name, value in fills.items() if name in target}
-        return F.pad(pixels, beyond), target | maps
+        return self.normalise(image), target
 
 
 def train_transform(augment: DetectionAugmentOptions, preprocessing: Preprocessing) -> JointTransform:
@@ -134,14 +125,13 @@ def train_transform(augment: DetectionAugmentOptions, preprocessing: Preprocessi
         steps.append(Colour(augment.color_jitter))
     if augment.hflip:
         steps.append(Flip(augment.hflip))
-    jitter = augment.resize == "jitter"
-    if jitter:
+    if augment.resize == "jitter":
         steps.append(ScaleJitter(augment.jitter_size, augment.jitter_scale, preprocessing.interpolation))
     else:
         low, high = augment.short_side
         steps.append(Resize(low, high, augment.short_step, augment.long_side, preprocessing.interpolation))
     steps.append(lambda image, target: (image, visible(target)))
-    return Joint(steps, preprocessing, augment.jitter_size if jitter else None)
+    return Joint(steps, preprocessing)
 
 
 def eval_transform(preprocessing: Preprocessing) -> JointTransform:

@@ -205,7 +205,7 @@ class Loader(DataLoader[Any]):
         """Begin to measure anew."""
         self.waited, self.worked, self.images = 0.0, 0.0, 0
 
-    def epochs(self, rounds: int) -> float:
+    def epochs(self, rounds: float) -> float:
         """Passes over the data in so many rounds."""
         return rounds * len(self) / len(self.sampler.plan)
 

@@ -18,7 +18,7 @@ from swinv2.train.recipe import load_recipe
 
 
 def top1_at(run: Path, ratio: float) -> float:
-    """Share of the validation images that the last weights of a run name rightly.
+    """Share of the validation images that the weights which a run kept name rightly.
 
     Args:
         run: folder of a training of ours, which tells its data.

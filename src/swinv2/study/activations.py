@@ -5,41 +5,59 @@ Widths T to H at initialisation, narrow models of a growing width before and aft
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from swinv2.config import default_image_size, make_config
+from swinv2.data.sources import open_split
 from swinv2.model import SwinTransformer
-from swinv2.model.block import SwinBlock
-from swinv2.model.stages import SwinStages
+from swinv2.study.amplitudes import amplitudes, extremes, growth
 from swinv2.study.base import Cell, Done, Figures, Results, Setting, Study, chosen
-from swinv2.study.charts import Line, curves, from_zero
-from swinv2.study.findings import PENDING, Claim, Picture, Report, Table, Verdict, mean
+from swinv2.study.charts import Line, curves, from_zero, of_means
+from swinv2.study.findings import (
+    BETWEEN_SEEDS,
+    PENDING,
+    Claim,
+    Picture,
+    Report,
+    Sample,
+    Table,
+    Verdict,
+    above,
+    mean,
+    together,
+)
 from swinv2.study.subject import input_of, load, of_run, picture, preprocessing
+from swinv2.train.folder import RunFolder
+from swinv2.train.recipe import load_recipe
 
 NORMS = {"pre": "pre-norm (V1)", "res_post": "res-post-norm (V2)"}
 FAMILIES = {"pre": "swin", "res_post": "swinv2"}
 SIZES = ("tiny", "small", "base", "large", "huge")
 """T, S, B, L, H of the paper, which are measured as they are initialised."""
 
-V1 = {
-    "norm_placement": "pre",
-    "attention_score": "dot",
-    "position_bias": "table",
-    "key_bias": True,
-    "merge_norm": "before",
-}
-WIDTHS = {"laptop": (32, 64, 96), "paper": (96, 128, 192)}
+V1 = {"norm_placement": "pre", "attention_score": "dot", "position_bias": "table", "key_bias": True}
+"""What is trained of V1; both norms have V2's patch merging, which ends in a norm.
+
+V1's ends in a linear layer, from which less comes out: what follows would grow over a lower start by that alone."""
+
+WIDTHS = {"laptop": (32, 64), "paper": (96, 128, 192)}
 """Channels of the first stage of what is trained."""
 
 DEPTHS = {"digits": (2, 12), "images": (2, 12), "paper": (2, 2, 18, 2)}
 PATCHES = {"digits": 2, "images": 4, "paper": 4}
-DEEP = {1: 0, 2: 1}
-"""Stage, counted from 0, whose growth is told, by the number of stages; the third of more, as in the paper."""
+IMAGES = 64
+"""Validation images, over all classes, whose mean amplitude is that of a trained model."""
+
+LEAST = 0.05
+"""Differences of growths below it count as none."""
 
 
 def cells(setting: Setting) -> list[Cell]:
@@ -52,7 +70,7 @@ def cells(setting: Setting) -> list[Cell]:
             factors={"state": "trained", "norm": norm, "size": width, "seed": seed},
             changes=_changes(setting, norm, width, seed),
         )
-        for seed in setting.seed_range(laptop=1)
+        for seed in setting.seed_range()
         for width in WIDTHS[setting.scale]
         for norm in NORMS
     ]
@@ -83,8 +101,8 @@ def measure(cell: Cell, setting: Setting, run: Path | None) -> Figures:
     model = load(of_run(run))
     torch.manual_seed(int(cell.factors["seed"]))
     fresh = SwinTransformer(model.config).eval()
-    fresh.info = model.info
-    return {**_looked(model.body, setting), "before": _looked(fresh, setting)["amplitudes"]}
+    x = _validation(model, run)
+    return {"amplitudes": amplitudes(model.body, x), "before": amplitudes(fresh, x), "input": list(x.shape[2:])}
 
 
 def _looked(
@@ -95,42 +113,11 @@ def _looked(
     return {"amplitudes": amplitudes(body, x), "input": list(x.shape[2:])}
 
 
-@torch.inference_mode()
-def amplitudes(body: SwinStages, images: Tensor) -> list[list[float]]:
-    """Mean absolute value of what leaves each block, extra norm included, stage by stage.
-
-    Args:
-        body: any model's stages, in evaluation mode.
-        images: ``[B, C, *size]``.
-    """
-    found: list[list[float]] = []
-    hooks = []
-    for stage in body.stages:
-        own: list[float] = []
-        found.append(own)
-
-        def note(module: nn.Module, args: object, out: Tensor, own: list[float] = own) -> None:
-            own.append(float(out.abs().mean(dtype=torch.float64)))
-
-        hooks += [block.register_forward_hook(note) for block in stage.modules() if isinstance(block, SwinBlock)]
-    try:
-        body(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return found
-
-
-def growth(amplitude: Sequence[Sequence[float]]) -> float:
-    """Amplitude of the last block of the deep stage over that of its first."""
-    stage = amplitude[DEEP.get(len(amplitude), 2)]
-    return stage[-1] / stage[0]
-
-
-def extremes(amplitude: Sequence[Sequence[float]]) -> float:
-    """Largest amplitude of any block over the smallest."""
-    whole = [value for stage in amplitude for value in stage]
-    return max(whole) / min(whole)
+def _validation(model: Any, run: Path) -> Tensor:
+    """Images of the validation split of a run, evenly over its whole, as the model's input ``[B, C, *size]``."""
+    source, known = open_split(load_recipe(RunFolder(run).config).data, "val"), preprocessing(model)
+    places = range(0, len(source), max(1, len(source) // IMAGES))[:IMAGES]
+    return torch.cat([input_of(source.image(place), known)[0] for place in places])
 
 
 def report(setting: Setting, results: Results) -> Report:
@@ -151,6 +138,9 @@ def report(setting: Setting, results: Results) -> Report:
         pictures=_pictures(setting, results),
         claims=_claims(setting, results),
         notes=[
+            "Of what is trained, both norms have V2's patch merging, whose output is normalised, so that amplitudes "
+            "start alike. Of the named models as they are initialised, V1 has its own: its output is lower, and the "
+            "growth from there on higher by that much.",
             "At initialisation the norms of res-post branches are 0, so that its blocks change nothing: what is left "
             "is patch merging and, in H, the extra norms. The comparison that says something is that after training.",
         ],
@@ -178,8 +168,9 @@ def _rows_trained(setting: Setting, results: Results) -> list[list[Any]]:
 
 
 def _ratios(results: Results, of: Any, key: str = "amplitudes", **factors: object) -> list[float]:
-    found = chosen(results, state="trained", **factors)
-    return [of(done.figures[key]) for done in found if key in done.figures]
+    """Of each seed, nan where it diverged."""
+    found = (done.figures.get(key) for done in chosen(results, state="trained", **factors))
+    return [math.nan if amplitude is None else of(amplitude) for amplitude in found]
 
 
 PAPER = Table(
@@ -192,81 +183,130 @@ PAPER = Table(
 
 
 def _pictures(setting: Setting, results: Results) -> list[Picture]:
-    fresh = [done for done in chosen(results, state="init") if done.cell.factors["size"] != "small"]
-    trained = chosen(results, state="trained", seed=setting.seed_range(1)[0])
+    fresh: list[tuple[dict[str, Any], str]] = [
+        ({"state": "init", "size": size}, size) for size in SIZES if size != "small"
+    ]
+    trained: list[tuple[dict[str, Any], str]] = [
+        ({"state": "trained", "size": width}, f"width {width}") for width in WIDTHS[setting.scale]
+    ]
     pictures = []
-    for name, found, state in (("trained", trained, "after training"), ("initialisation", fresh, "at initialisation")):
-        lines = {
-            _label(done): _line(done, number // 2) for number, done in enumerate(found) if "amplitudes" in done.figures
-        }
+    for name, kinds, state in (
+        ("trained", trained, "after training, mean and standard deviation over seeds"),
+        ("initialisation", fresh, "at initialisation"),
+    ):
+        lines = {}
+        for number, (factors, label) in enumerate(kinds):
+            for norm in NORMS:
+                found = [each for each in chosen(results, **factors, norm=norm) if "amplitudes" in each.figures]
+                if found:
+                    lines[f"{label}, {norm.replace('_', '-')}"] = _line(found, norm, number)
         if lines:
-            title = f"Amplitude {state}; dashed: res-post-norm"
+            title = f"Amplitude {state.partition(',')[0]}; dashed: res-post-norm"
             figure = curves(lines, x="block, over all stages", y="mean |x| after the block", title=title)
             from_zero(figure.axes[0], lines)
             pictures.append(Picture(name, f"Mean absolute value on the main branch after each block, {state}.", figure))
     return pictures
 
 
-def _label(done: Done) -> str:
-    size = done.cell.factors["size"]
-    return f"{f'width {size}' if isinstance(size, int) else size}, {str(done.cell.factors['norm']).replace('_', '-')}"
-
-
-def _line(done: Done, colour: int) -> Line:
-    whole = [value for stage in done.figures["amplitudes"] for value in stage]
-    return Line(range(1, len(whole) + 1), whole, dashed=done.cell.factors["norm"] == "res_post", colour=colour)
+def _line(found: Sequence[Done], norm: str, colour: int) -> Line:
+    """A curve over all blocks; bars of seeds where there are several."""
+    each = [[value for stage in done.figures["amplitudes"] for value in stage] for done in found]
+    line = of_means(range(1, len(each[0]) + 1), [mean(values) for values in zip(*each, strict=True)])
+    spread = line.spread if len(found) > 1 else None
+    return replace(line, spread=spread, dashed=norm == "res_post", colour=colour)
 
 
 def _claims(setting: Setting, results: Results) -> list[Claim]:
-    fresh = [
-        [growth(done.figures["amplitudes"]) for done in chosen(results, state="init", norm=norm)] for norm in NORMS
-    ]
-    trained = [
-        [mean(_ratios(results, growth, norm=norm, size=width)) for width in WIDTHS[setting.scale]] for norm in NORMS
-    ]
-    after = [[each.mean for each in row if each is not None] for row in trained]
-    wide = fresh[0][1:]  # S to H, which have the same depth
-    told = ", ".join(f"{ratio:.2f}" for ratio in fresh[0])
-    widths = len(WIDTHS[setting.scale])
+    widths, expected = WIDTHS[setting.scale], len(setting.seed_range())
+
+    def fresh(size: str) -> float | list[float]:
+        """Growth under pre-norm, exact, or nothing yet."""
+        done = chosen(results, state="init", norm="pre", size=size)
+        return growth(done[0].figures["amplitudes"]) if done else []
+
+    def trained(norm: str, width: int, of: Any = growth) -> list[float]:
+        return _ratios(results, of, norm=norm, size=width)
+
+    def compare(first: Sample, second: Sample, share: float = 0.0) -> Verdict:
+        return above(first, second, expected=expected, least=LEAST, share=share)
+
+    floor = f"differences below {LEAST} do not count"
+    known = {size: compare(fresh(size), 1.0) for size in SIZES}
     return [
         Claim(
-            text="under pre-norm the amplitude grows through the deep stage",
+            text="under pre-norm the amplitude grows through the deep stage, at initialisation",
             source="Figure 2: layer by layer",
-            rule="seen where the growth is above 1 for every size at initialisation and every width after training",
-            verdict=_all(fresh[0] + after[0], len(SIZES) + widths, lambda ratio: ratio > 1),
+            rule=f"growth of each size T to H against 1, one initialisation each: seen where above; {floor}",
+            verdict=together(known),
         ),
         Claim(
-            text="under pre-norm a wider model's amplitude grows more",
+            text="under pre-norm the amplitude grows through the deep stage, after training",
+            source="Figure 2: layer by layer",
+            rule=f"growth at every width against 1: {BETWEEN_SEEDS}; {floor}",
+            verdict=together({_width(width): compare(trained("pre", width), 1.0) for width in widths}),
+        ),
+        Claim(
+            text="under pre-norm a wider model's amplitude grows more, at initialisation",
             source="Figure 2: most for H",
-            rule="seen where the growth at initialisation rises from S to B to L to H, which are equally deep",
-            verdict=PENDING
-            if len(fresh[0]) < len(SIZES)
-            else Verdict("seen" if wide == sorted(wide) else "not seen", f"T, S, B, L, H: {told}."),
+            rule=f"growth of B against S, L against B and H against L, which are equally deep: seen where all are "
+            f"above, not seen where one is below; {floor}",
+            verdict=together(
+                {
+                    f"{wide} against {narrow}": compare(fresh(wide), fresh(narrow))
+                    for narrow, wide in pairwise(SIZES[1:])
+                }
+            ),
+        ),
+        Claim(
+            text="under pre-norm a wider model's amplitude grows more, after training",
+            source="Figure 2: most for H",
+            rule=f"growth of the widest against the narrowest: {BETWEEN_SEEDS}; {floor}",
+            verdict=compare(trained("pre", widths[-1]), trained("pre", widths[0])),
         ),
         Claim(
             text="under res-post-norm it grows less",
             source="Figure 2: mild",
-            rule="seen where, after training, the growth is lower than under pre-norm at every width",
-            verdict=_all(
-                [first / second for first, second in zip(*after, strict=False)], widths, lambda ratio: ratio > 1
+            rule=f"growth after training at every width, pre-norm against res-post-norm: {BETWEEN_SEEDS}; {floor}",
+            verdict=together(
+                {_width(width): compare(trained("pre", width), trained("res_post", width)) for width in widths}
             ),
         ),
         Claim(
-            text="the gap between extreme layers reaches 10^4 at H",
-            source="Figure 2: 10^4, trained H",
-            rule="visible only where H is trained, which no scale of this study does",
-            verdict=Verdict(
-                "not visible at this scale", f"H is not trained here; the widest is {WIDTHS[setting.scale][-1]}."
+            text="under res-post-norm the gap between extreme layers is far smaller",
+            source="Figure 2: mild, and 10^4 under pre-norm at H",
+            rule=f"extremes after training at every width, pre-norm against res-post-norm: {BETWEEN_SEEDS}; less than "
+            "1.5 times does not count",
+            verdict=together(
+                {
+                    _width(width): compare(
+                        trained("pre", width, extremes), trained("res_post", width, extremes), share=0.5
+                    )
+                    for width in widths
+                }
             ),
+        ),
+        Claim(
+            text="under pre-norm the gap between extreme layers reaches 10^4 at H",
+            source="Figure 2: 10^4, trained H",
+            rule="seen where the widest that is trained reaches it already, else not visible: no scale of this study "
+            "trains H",
+            verdict=_reached(trained("pre", widths[-1], extremes), expected, _width(widths[-1])),
         ),
     ]
 
 
-def _all(ratios: Sequence[float], expected: int, holds: Any) -> Verdict:
-    if len(ratios) < expected:
+def _width(width: int) -> str:
+    return f"width {width}"
+
+
+def _reached(gaps: Sequence[float], expected: int, widest: str) -> Verdict:
+    found = mean(gaps)
+    if len(gaps) < expected:
         return PENDING
-    told = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-    return Verdict("seen" if all(map(holds, ratios)) else "not seen", f"ratios {told}.")
+    if found is None:
+        return Verdict("not visible at this scale", f"{widest}, the widest that is trained, diverged.")
+    told = f"{found.mean:.3g} at {widest}, the widest that is trained."
+    return Verdict("seen" if found.mean >= 1e4 else "not visible at this scale", told)
 
 
 def _report_weights(results: Results) -> Report:
@@ -305,11 +345,11 @@ STUDY = Study(
     title="Amplitude of activations on the main branch, by block, width and norm",
     source="Figure 2, section 3.2",
     question="Mean |x| of what leaves each block: for a photo, of the named models T to H as they are initialised; "
-    "for an image of the data, of narrow models of the same shape before and after training. V1 is pre-norm with dot "
+    "over 64 validation images, of narrow models of the same shape before and after training. V1 is pre-norm with dot "
     "products and a bias table, V2 res-post-norm with cosine attention and log-spaced continuous bias.",
     bases={
         "digits": {"trainer.epochs": 10},
-        "images": {"trainer.epochs": 4},
+        "images": {"trainer.epochs": 2},
         "paper": {},
     },
     cells=cells,

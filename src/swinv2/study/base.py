@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,7 +82,7 @@ class Cell:
     Args:
         factors: what distinguishes it, in the order of its name.
         changes: options of the base recipe to replace, by their dotted names; None where nothing is trained.
-        start: name of the cell from whose last weights it starts.
+        start: name of the cell from whose weights it starts.
     """
 
     factors: Mapping[str, str | int | float]
@@ -96,7 +97,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Done:
-    """A cell with its figures, and where its last weights are, if any are left."""
+    """A cell with its figures, and where the weights are that its training kept, if any are left."""
 
     cell: Cell
     figures: Figures
@@ -148,7 +149,7 @@ def find_study(name: str) -> Study:
 
 
 def chosen(results: Results, **factors: object) -> list[Done]:
-    """The cells that have these factors."""
+    """The cells that have these factors; None for one that they have not."""
     return [done for done in results if all(done.cell.factors.get(name) == value for name, value in factors.items())]
 
 
@@ -157,7 +158,16 @@ def validated(results: Results) -> int:
     return next((int(done.figures["images"]) for done in results if "images" in done.figures), 1)
 
 
+def guess(results: Results) -> float:
+    """Accuracy of guessing, which a training that diverged counts as."""
+    return next((1 / int(done.figures["classes"]) for done in results if "classes" in done.figures), 0.0)
+
+
 def values(results: Results, figure: str, **factors: object) -> list[float]:
-    """A figure of the cells that have these factors, of those that have it."""
-    found = (done.figures.get(figure) for done in chosen(results, **factors))
-    return [float(value) for value in found if value is not None]
+    """A figure of the cells that are done and have these factors, of those that have it; nan where it diverged.
+
+    A factor that is None is one that the cell has not.
+    """
+    found = [done.figures for done in chosen(results, **factors)]
+    shown = [each.get(figure) for each in found if figure in each or each.get("diverged")]
+    return [math.nan if value is None else float(value) for value in shown]

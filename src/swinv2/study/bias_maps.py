@@ -5,6 +5,7 @@ Three kinds of bias, trained alike; or anybody's weights.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from swinv2.model.stages import SwinStages
 from swinv2.study.accuracy import scaled
 from swinv2.study.base import Cell, Done, Figures, Results, Setting, Study, Subject, chosen
 from swinv2.study.bias_pictures import maps, profiles
-from swinv2.study.findings import PENDING, Claim, Picture, Report, Table, Verdict, mean
+from swinv2.study.findings import BETWEEN_SEEDS, PENDING, Claim, Picture, Report, Table, Verdict, above, mean, together
 from swinv2.study.looking import attention_pictures
 from swinv2.study.subject import load, of_run
 
@@ -35,7 +36,7 @@ def cells(setting: Setting) -> list[Cell]:
         return [Cell(factors={"bias": "weights"})]
     return [
         Cell(factors={"bias": kind, "seed": seed}, changes={"seed": seed, "model.overrides.position_bias": kind})
-        for seed in setting.seed_range(laptop=1)
+        for seed in setting.seed_range()
         for kind in KINDS
     ]
 
@@ -46,6 +47,11 @@ def measure(cell: Cell, setting: Setting, run: Path | None) -> Figures:
     before = load(subject)
     kind = before.config.position_bias
     own = list(tables(before.body))
+    if not own:
+        raise ValueError(
+            f"{subject.weights} was trained at windows of one token in every stage, so that it has no bias to draw: "
+            "take weights of larger windows."
+        )
     figures: dict[str, Any] = {"kind": kind, "heads": sum(len(table) for table in own), "rough": {}, "moved": {}}
     for ratio in RATIOS:
         carried = own if ratio == 1 else list(tables(load(subject, scaled(before.config.window_size, ratio)).body))
@@ -125,7 +131,9 @@ def report(setting: Setting, results: Results) -> Report:
         question="" if setting.subject is None else QUESTION_WEIGHTS,
         notes=[
             "A table is carried to a larger window by bicubic interpolation, which stretches it: the same offset then "
-            "has another bias. A bias network keeps the offsets that it was trained at and is asked beyond them."
+            "has another bias. A bias network keeps the offsets that it was trained at and is asked beyond them.",
+            "Interpolation itself smooths: a table that is as rough as a network's map at its own window is less rough "
+            "after it.",
         ],
     )
 
@@ -176,7 +184,8 @@ def _pictures(setting: Setting, results: Results) -> list[Picture]:
         pictures += [
             Picture(
                 "maps",
-                "Bias by offset between query and key at twice the window; dashed: the offsets that were trained.",
+                "Bias by offset between query and key at twice the window; dashed: the offsets that were trained. "
+                "Colours have one scale in each row.",
                 maps(found),
             ),
             Picture("profiles", "Bias along the horizontal axis: as it is, and at twice the window.", profiles(found)),
@@ -187,45 +196,49 @@ def _pictures(setting: Setting, results: Results) -> list[Picture]:
 
 
 def _claims(setting: Setting, results: Results) -> list[Claim]:
-    expected = len(setting.seed_range(laptop=1))
-    at = f"{COMPARED:g}"
+    expected, at = len(setting.seed_range()), f"{COMPARED:g}"
 
-    def median(figure: str, kind: str) -> float | None:
-        found = [done.figures[figure][at] for done in chosen(results, bias=kind) if figure in done.figures]
-        return statistics.fmean(found) if len(found) == expected and None not in found else None
+    def seeds(figure: str, kind: str, ratio: str) -> list[float]:
+        """Of each, nan where it diverged."""
+        found = (done.figures.get(figure, {}).get(ratio) for done in chosen(results, bias=kind))
+        return [math.nan if value is None else float(value) for value in found]
 
-    rough = {kind: median("rough", kind) for kind in KINDS}
-    changes = {kind: median("moved", kind) for kind in KINDS}
+    def rougher(ratio: str) -> Verdict:
+        return above(seeds("rough", "table", ratio), seeds("rough", "log_cpb", ratio), expected=expected, share=0.5)
+
+    rule = f"roughness, parameterised against log CPB: {BETWEEN_SEEDS}; less than 1.5 times does not count"
+    moves = {"parameterised, against 0.1": above(seeds("moved", "table", at), 0.1, expected=expected, least=0.01)}
+    for kind in ("linear_cpb", "log_cpb"):
+        keeps = above(0.001, seeds("moved", kind, at), expected=expected, least=0.0001)
+        moves[f"0.001, against {KINDS[kind]}"] = keeps
     return [
+        Claim(
+            text="what log CPB learns is smooth, what a table learns is not",
+            source="Figure 4",
+            rule=f"at the trained window; {rule}",
+            verdict=rougher("1"),
+        ),
         Claim(
             text="log-CPB's maps extrapolate smoothly, the parameterised ones are carried badly",
             source="Figure 4",
-            rule=f"seen where the parameterised maps at {at} times the window are 1.5 times as rough as log-CPB's",
-            verdict=_times(rough["table"], rough["log_cpb"], 1.5),
+            rule=f"at {at} times the window; {rule}",
+            verdict=rougher(at),
         ),
         Claim(
             text="a continuous bias keeps what it learned when the window grows, a table does not",
             source="section 3.3; Figure 4",
             rule=f"seen where, at {at} times the window, known offsets move by more than a tenth of the deviation with "
-            "a table, and by less than a thousandth with both networks",
-            verdict=_kept(changes),
+            "a table, and by less than a thousandth with both networks, beyond what seeds vary by",
+            verdict=_by_construction(together(moves)),
         ),
     ]
 
 
-def _times(first: float | None, second: float | None, least: float) -> Verdict:
-    if first is None or second is None:
-        return PENDING
-    return Verdict("seen" if first >= least * second else "not seen", f"{first:.2f} against {second:.2f}.")
-
-
-def _kept(changes: dict[str, float | None]) -> Verdict:
-    table, *networks = changes.values()
-    if table is None or None in networks:
-        return PENDING
-    holds = table > 0.1 and all(change is not None and change < 1e-3 for change in networks)
-    told = ", ".join(f"{_label(kind)} {change:.3f}" for kind, change in changes.items())
-    return Verdict("seen" if holds else "not seen", f"{told}.")
+def _by_construction(verdict: Verdict) -> Verdict:
+    """A network has one bias for one offset whatever the window, so that this checks the code more than the paper."""
+    if verdict is PENDING:
+        return verdict
+    return Verdict(verdict.word, f"{verdict.why} For the networks it holds by construction.")
 
 
 QUESTION_WEIGHTS = (
@@ -246,7 +259,7 @@ STUDY = Study(
             },
         },
         "images": {
-            "trainer.epochs": 8,
+            "trainer.epochs": 3,
             "model.window_size": 8,
             **{
                 f"model.overrides.{name}": value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -13,10 +13,16 @@ from swinv2.study.findings import Mean
 
 COLOURS = ("#0969da", "#bc4c00", "#1a7f37", "#8250df", "#bf3989", "#57606a")
 
+ABOVE_GUESSING = 1.3
+"""So many times the loss of guessing is the most that is drawn: one training that explodes would flatten the others."""
+
 
 @dataclass(frozen=True)
 class Line:
-    """Points of a curve, their spread, and how to draw it; crosses ("x") are not joined."""
+    """Points of a curve, their spread, and how to draw it; crosses ("x") are not joined.
+
+    A curve that diverged ends in a large cross.
+    """
 
     x: Sequence[float]
     y: Sequence[float]
@@ -24,6 +30,7 @@ class Line:
     dashed: bool = False
     colour: int | None = None
     marker: str = "o"
+    diverged: bool = False
 
 
 def of_means(x: Sequence[float], means: Sequence[Mean | None], scale: float = 1.0) -> Line:
@@ -36,21 +43,51 @@ def of_means(x: Sequence[float], means: Sequence[Mean | None], scale: float = 1.
     )
 
 
-def draw(axes: Axes, lines: Mapping[str, Line], *, x: str, y: str, title: str = "") -> None:
-    """Curves with a legend, and bars of one standard deviation."""
+def draw(axes: Axes, lines: Mapping[str, Line], *, x: str, y: str, title: str = "", guess: float | None = None) -> None:
+    """Curves with a legend, and bars of one standard deviation.
+
+    Args:
+        axes: where.
+        lines: by what the legend says.
+        x: the axis.
+        y: the axis.
+        title: above.
+        guess: loss of guessing, a line; losses beyond `ABOVE_GUESSING` of it become triangles at the upper edge.
+    """
+    if guess is not None:
+        axes.axhline(guess, color="black", linewidth=0.8, linestyle=":", label="guessing")
+        lines = {
+            name: _below(axes, line, number, ABOVE_GUESSING * guess)
+            for number, (name, line) in enumerate(lines.items())
+        }
     for number, (name, line) in enumerate(lines.items()):
-        colour = COLOURS[(number if line.colour is None else line.colour) % len(COLOURS)]
+        colour = _colour(line, number)
         joined = "" if line.marker == "x" else "--" if line.dashed else "-"
         style: Any = {"color": colour, "linestyle": joined, "label": name}
         if line.spread is None:
             axes.plot(line.x, line.y, marker="." if len(line.x) < 60 else "", **style)
         else:
             axes.errorbar(line.x, line.y, line.spread, marker=line.marker, markersize=5, capsize=3, **style)
+        if line.diverged:
+            axes.plot(line.x[-1:], line.y[-1:], "x", color=colour, markersize=11, markeredgewidth=2.5)
+    if any(line.diverged for line in lines.values()):
+        axes.plot([], [], "x", color="black", markersize=8, markeredgewidth=2, label="diverged")
     axes.set(xlabel=x, ylabel=y)
     axes.set_title(title, parse_math=False)
     axes.grid(alpha=0.3)
     if lines:
         axes.legend(fontsize=9)
+
+
+def _colour(line: Line, number: int) -> str:
+    return COLOURS[(number if line.colour is None else line.colour) % len(COLOURS)]
+
+
+def _below(axes: Axes, line: Line, number: int, top: float) -> Line:
+    """A line with what is above `top` there, as a triangle."""
+    beyond = [at for at, value in zip(line.x, line.y, strict=True) if value > top]
+    axes.plot(beyond, [top] * len(beyond), "^", color=_colour(line, number), markersize=8)
+    return replace(line, y=[min(value, top) for value in line.y])
 
 
 def curves(lines: Mapping[str, Line], *, x: str, y: str, title: str = "") -> Figure:
@@ -75,7 +112,8 @@ def bars(
     y: str,
     title: str = "",
     scale: float = 1.0,
-    line: float | None = None,
+    line: tuple[str, float] | None = None,
+    notes: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Figure:
     """A group of upright bars for each name, with one standard deviation each.
 
@@ -84,33 +122,39 @@ def bars(
         y: the axis.
         title: above.
         scale: factor on the values.
-        line: where to draw a horizontal line.
+        line: name and height of a horizontal line.
+        notes: what to write above a bar's number, by the names of the bar.
     """
     figure = Figure(figsize=(max(7.0, 1.3 * len(groups) + 2), 4.2), layout="constrained")
     axes = figure.subplots()
     names = list(dict.fromkeys(name for group in groups.values() for name in group))
     width = 0.8 / max(1, len(names))
     for number, name in enumerate(names):
-        found = [(place, group[name]) for place, group in enumerate(groups.values()) if group.get(name) is not None]
-        places = [place + (number - (len(names) - 1) / 2) * width for place, _ in found]
-        heights = [scale * mean.mean for _, mean in found if mean is not None]
-        spreads = [scale * (mean.deviation or 0.0) for _, mean in found if mean is not None]
-        axes.bar(
-            places, heights, width * 0.92, yerr=spreads, capsize=3, color=COLOURS[number % len(COLOURS)], label=name
-        )
-        for at, height, spread in zip(places, heights, spreads, strict=True):
-            axes.annotate(
-                f"{height:.3g}", (at, height + spread), xytext=(0, 2), textcoords="offset points", ha="center", size=8
-            )
+        shift = (number - (len(names) - 1) / 2) * width
+        found = [
+            (place + shift, scale * mean.mean, scale * (mean.deviation or 0.0), (notes or {}).get(group, {}).get(name))
+            for place, (group, means) in enumerate(groups.items())
+            if (mean := means.get(name)) is not None
+        ]
+        _upright(axes, found, width=0.92 * width, color=COLOURS[number % len(COLOURS)], label=name)
     axes.set_xticks(range(len(groups)), list(groups), parse_math=False)
     if line is not None:
-        axes.axhline(line, color="black", linewidth=0.8, linestyle=":")
+        axes.axhline(line[1], color="black", linewidth=0.9, linestyle=":", label=line[0])
     axes.set(ylabel=y)
     axes.set_title(title, parse_math=False)
-    axes.margins(y=0.12)
+    axes.margins(y=0.22 if notes else 0.12)
     axes.grid(axis="y", alpha=0.3)
-    axes.legend(fontsize=9)
+    figure.legend(loc="outside lower center", ncols=6, fontsize=9)
     return figure
+
+
+def _upright(axes: Axes, found: Sequence[tuple[float, float, float, str | None]], **style: Any) -> None:
+    """Bars, each with its place, height, spread, and what to write above its number."""
+    places, heights = [at for at, *_ in found], [height for _, height, *_ in found]
+    axes.bar(places, heights, yerr=[spread for _, _, spread, _ in found], capsize=3, **style)
+    for at, height, spread, note in found:
+        text = "\n".join(filter(None, [note, f"{height:.3g}"]))
+        axes.annotate(text, (at, height + spread), xytext=(0, 2), textcoords="offset points", ha="center", size=8)
 
 
 def stacked(

@@ -11,8 +11,7 @@ GUESS = 0.98
 
 RULE = (
     "a training counts as diverged where its loss or weights are not finite, or where the training loss of its last "
-    f"round is more than {RISE - 1:.0%} above that of its best round, or (classification) {GUESS:.0%} of that of "
-    "guessing or more"
+    f"round is more than {RISE - 1:.0%} above that of its best round, or {GUESS:.0%} of that of guessing or more"
 )
 
 

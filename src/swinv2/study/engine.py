@@ -16,9 +16,11 @@ import yaml
 from swinv2.files import written_aside
 from swinv2.study.base import Cell, Done, Figures, Setting, Study
 from swinv2.study.fit import Machine, fitted
+from swinv2.study.raw import this_machine
 from swinv2.study.report import write_report
 from swinv2.study.scales import changed, recipes
 from swinv2.tasks.base import Diverged
+from swinv2.train.consolidate import read_details
 from swinv2.train.folder import RunFolder
 from swinv2.train.job import job_of
 from swinv2.train.options import Recipe
@@ -68,10 +70,13 @@ def run_study(
     done: list[Done] = []
     try:
         for number, (each, cell) in enumerate(cells.items(), start=1):
-            say(f"cell {number} of {len(cells)}: {each}")
-            done.append(_finished(cell, made.get(each), study, setting, out / "cells", say))
-            done[-1] = replace(done[-1], figures={**done[-1].figures, **data})
-            write_report(name, study, setting, done, out)
+            new = not (out / "cells" / each / RESULT).exists()
+            if new:
+                say(f"cell {number} of {len(cells)}: {each}")
+            finished = _finished(cell, made.get(each), study, setting, out / "cells", say)
+            done.append(replace(finished, figures={**finished.figures, **data}))
+            if new or number == len(cells):
+                write_report(name, study, setting, done, out)
     except KeyboardInterrupt:
         left = f"{len(done)} of {len(cells)} cells are done"
         raise KeyboardInterrupt(f"stopped by Ctrl-C, {left}; the same command with --out {out} goes on") from None
@@ -94,7 +99,7 @@ def planned(study: Study, setting: Setting) -> str:
 
 
 def _check_data(recipe: Recipe, validates: bool) -> dict[str, int]:
-    """How many images validate, and classes; ValueError where the data are too few to train or to compare on."""
+    """How many images train and validate, and classes; ValueError where they are too few to train or to compare on."""
     training, validation = job_of(recipe.task).open(recipe)
     least = recipe.trainer.batch_size
     if len(training) < least:
@@ -107,7 +112,7 @@ def _check_data(recipe: Recipe, validates: bool) -> dict[str, int]:
             f"{recipe.data.path} has {len(validation)} validation images, too few to compare accuracies by: give "
             f"{LEAST_VALIDATION} or more, or hold out more with --data.val_fraction."
         )
-    return {"images": len(validation), "classes": len(training.classes)}
+    return {"training_images": len(training), "images": len(validation), "classes": len(training.classes)}
 
 
 def _configuration(name: str, setting: Setting, made: Mapping[str, Recipe]) -> dict[str, Any]:
@@ -146,7 +151,7 @@ def _finished(cell: Cell, recipe: Recipe | None, study: Study, setting: Setting,
         figures: Figures = _trained(cell, recipe, folder, say) if recipe is not None else {}
         if not figures.get("diverged"):
             figures = {**figures, **study.measure(cell, setting, run)}
-        figures = {**figures, "seconds": round(time.perf_counter() - began, 1)}
+        figures = {**figures, "seconds": round(time.perf_counter() - began, 1), "machine": this_machine()}
         with written_aside(path) as draft:
             draft.write_text(json.dumps(figures, indent=1), encoding="utf-8")
     figures = json.loads(path.read_text(encoding="utf-8"))
@@ -178,8 +183,12 @@ def _trained(cell: Cell, recipe: Recipe, folder: Path, say: Say) -> dict[str, An
 
 
 def _complete(out: Path, recipe: Recipe) -> bool:
-    rows = RunFolder(out).rows
-    return bool(rows) and rows[-1][recipe.trainer.unit] == recipe.trainer.total
+    """Whether the last row is that of the last step; one of an interrupted round counts less."""
+    folder, options = RunFolder(out), recipe.trainer
+    if not folder.rows or not folder.last.exists():
+        return False
+    round_steps = math.ceil(read_details(folder.last)["round"] / options.accumulate)
+    return folder.rows[-1]["step"] == options.rounds * round_steps
 
 
 def _is_number(value: float | None) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -13,11 +13,24 @@ if TYPE_CHECKING:
 
 Word = Literal["seen", "not seen", "not visible at this scale", "not run yet"]
 
-TWO_ERRORS = (
-    "seen where the first mean is above the second by more than two standard errors of the difference, not seen where "
-    "it is below by as much, else not visible; the error is that between seeds, or that of counting the validation "
-    "images where this is larger"
+BETWEEN_SEEDS = (
+    "seen where the first mean is above the second by more than seeds vary by themselves (95% of Student's t: 2.8 "
+    "standard errors of the difference or more for three seeds each), not seen where it is below by as much, else not "
+    "visible"
 )
+"""Rule of `above`; say beside it what it asks for besides."""
+
+TWO_ERRORS = (
+    f"{BETWEEN_SEEDS}; a difference must also be above two standard errors of counting the validation images, which "
+    "are taken as if each model had others, so that differences below a point or so cannot show"
+)
+"""The same, for accuracies."""
+
+STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+"""Quantiles 0.975 of Student's t from 1 degree of freedom on; more than ten are judged as ten."""
+
+Sample = Sequence[float] | float
+"""A figure of each seed, nan or infinite of those that diverged; a number alone is exact."""
 
 
 class Mean(NamedTuple):
@@ -29,7 +42,8 @@ class Mean(NamedTuple):
 
 
 def mean(values: Sequence[float]) -> Mean | None:
-    """None of no values."""
+    """Of those that did not diverge; None of no values."""
+    values = [value for value in values if math.isfinite(value)]
     if not values:
         return None
     return Mean(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
@@ -124,40 +138,139 @@ class Report:
 PENDING = Verdict("not run yet", "not all that it needs is done yet.")
 
 
-def above(first: Sequence[float], second: Sequence[float], *, images: int, expected: int) -> Verdict:
-    """`TWO_ERRORS` for accuracies, one a seed.
+def above(
+    first: Sample,
+    second: Sample,
+    *,
+    expected: int,
+    images: int | None = None,
+    least: float = 0.0,
+    share: float = 0.0,
+    guess: float | None = None,
+) -> Verdict:
+    """`BETWEEN_SEEDS`, or for accuracies `TWO_ERRORS`.
+
+    A single seed tells nothing of what seeds vary by: it is judged by the images and by the least difference alone,
+    and not at all where there are neither.
 
     Args:
-        first: of what should be more accurate.
+        first: of what should be higher.
         second: of what it is compared with.
-        images: that each accuracy was counted on.
         expected: how many seeds there are to be.
+        images: that each was counted on, if they are accuracies.
+        least: difference below which nothing counts as visible.
+        share: the same, as a share of the smaller of both means; 1 for twice as much.
+        guess: what a training that diverged counts as; None where it cannot be compared.
     """
-    if min(len(first), len(second)) < expected:
+    measured = _measured(first, second, expected, images, guess)
+    if isinstance(measured, Verdict):
+        return measured
+    floor = max(least, share * min(map(abs, measured.means)))
+    if abs(measured.difference) <= measured.margin:
+        return Verdict("not visible at this scale", f"{measured.told}: within what they vary by themselves.")
+    if abs(measured.difference) < floor:
+        return Verdict("not visible at this scale", f"{measured.told}: less than {measured.show(floor)}.")
+    if measured.single and images is None and not floor:
+        return Verdict("not visible at this scale", f"{measured.told}: nothing says what seeds vary by.")
+    return Verdict("seen" if measured.difference > 0 else "not seen", f"{measured.told}.")
+
+
+def alike(
+    first: Sample,
+    second: Sample,
+    *,
+    expected: int,
+    within: float,
+    images: int | None = None,
+    guess: float | None = None,
+) -> Verdict:
+    """Whether two means are the same: seen where they differ by ``within`` at most, however seeds and images vary.
+
+    Not seen where they differ by more than that and by more than they vary, else not visible. Other arguments are those
+    of `above`.
+    """
+    measured = _measured(first, second, expected, images, guess)
+    if isinstance(measured, Verdict):
+        return measured
+    apart, allowed = abs(measured.difference), f"{measured.show(within)} are allowed"
+    if apart > max(within, measured.margin):
+        return Verdict("not seen", f"{measured.told}, {allowed}.")
+    if apart + measured.margin > within or (measured.single and images is None):
+        return Verdict("not visible at this scale", f"{measured.told}, {allowed}: too uncertain to tell.")
+    return Verdict("seen", f"{measured.told}, {allowed}.")
+
+
+def together(verdicts: Mapping[str, Verdict]) -> Verdict:
+    """Of a claim that several comparisons make up, by their names: seen where each is; else the worst of them."""
+    words = {verdict.word for verdict in verdicts.values()}
+    order: tuple[Word, ...] = ("not run yet", "not seen", "not visible at this scale", "seen")
+    word = next(each for each in order if each in words)
+    why = "; ".join(f"{name}: {verdict.why.removesuffix('.')}" for name, verdict in verdicts.items())
+    return PENDING if word == PENDING.word else Verdict(word, f"{why}.")
+
+
+def as_guessing(values: Sequence[float], guess: float) -> list[float]:
+    """Figures with what guessing gives in place of those of trainings that diverged."""
+    return [value if math.isfinite(value) else guess for value in values]
+
+
+class _Measured(NamedTuple):
+    """Two means, and what their difference must exceed to be one."""
+
+    means: tuple[float, float]
+    margin: float
+    single: bool
+    accuracies: bool
+    spoilt: str
+
+    @property
+    def difference(self) -> float:
+        return self.means[0] - self.means[1]
+
+    def show(self, value: float) -> str:
+        return f"{100 * value:.1f} points" if self.accuracies else f"{value:.3g}"
+
+    @property
+    def told(self) -> str:
+        first, second = (f"{100 * each:.1f}%" if self.accuracies else f"{each:.3g}" for each in self.means)
+        apart = ("+" if self.difference >= 0 else "-") + self.show(abs(self.difference))
+        varies = f", against {self.show(self.margin)} by chance" if self.margin else ""
+        seeds = ", one seed" if self.single else ""
+        return f"{first} and {second}, {apart}{varies}{seeds}{self.spoilt}"
+
+
+def _measured(
+    first: Sample, second: Sample, expected: int, images: int | None, guess: float | None
+) -> _Measured | Verdict:
+    """The means and what they vary by; a verdict where they cannot be compared."""
+    seeds = [list(each) for each in (first, second) if isinstance(each, Sequence)]
+    if any(len(found) < expected for found in seeds):
         return PENDING
-    difference = statistics.fmean(first) - statistics.fmean(second)
-    error = max(_between_seeds(first, second), _of_counting(first, second, images))
-    told = f"{100 * difference:+.1f} points, two standard errors are {200 * error:.1f}"
-    if abs(difference) <= 2 * error:
-        return Verdict("not visible at this scale", f"{told}: within what seeds and images vary by themselves.")
-    return Verdict("seen" if difference > 0 else "not seen", f"{told}.")
+    diverged = [sum(not math.isfinite(value) for value in found) for found in seeds]
+    told = " and ".join(f"{lost} of {len(found)}" for lost, found in zip(diverged, seeds, strict=True))
+    if any(diverged) and guess is None:
+        return Verdict("not visible at this scale", f"{told} diverged, and those that are left are no fair comparison.")
+    whole = [as_guessing(each, guess or 0.0) if isinstance(each, Sequence) else [each] for each in (first, second)]
+    means = (statistics.fmean(whole[0]), statistics.fmean(whole[1]))
+    return _Measured(
+        means=means,
+        margin=max(_between_seeds(whole), 2 * _of_counting(means, images) if images else 0.0),
+        single=any(len(found) == 1 for found in seeds),
+        accuracies=images is not None,
+        spoilt=f", {told} diverged and count as guessing" if any(diverged) else "",
+    )
 
 
-def alike(first: Sequence[float], second: Sequence[float], *, images: int, expected: int, within: float) -> Verdict:
-    """Whether accuracies are the same: seen where they differ by less than ``within``, or two standard errors."""
-    compared = above(first, second, images=images, expected=expected)
-    if compared is PENDING:
-        return compared
-    difference = statistics.fmean(first) - statistics.fmean(second)
-    same = abs(difference) <= within or compared.word == "not visible at this scale"
-    return Verdict("seen" if same else "not seen", f"they differ by {100 * difference:+.1f} points.")
+def _between_seeds(samples: Sequence[Sequence[float]]) -> float:
+    """What 95% of differences of means stay below by chance (Welch); 0 where single seeds tell nothing of it."""
+    errors = [(statistics.variance(each) / len(each), len(each) - 1) for each in samples if len(each) > 1]
+    whole = sum(error for error, _ in errors)
+    if not whole:
+        return 0.0
+    freedom = whole**2 / sum(error**2 / degrees for error, degrees in errors)
+    return STUDENT[min(max(int(freedom + 1e-6), 1), len(STUDENT)) - 1] * math.sqrt(whole)
 
 
-def _between_seeds(first: Sequence[float], second: Sequence[float]) -> float:
-    """Standard error of the difference of two means; 0 where a single seed tells nothing of it."""
-    return math.sqrt(sum(statistics.variance(each) / len(each) for each in (first, second) if len(each) > 1))
-
-
-def _of_counting(first: Sequence[float], second: Sequence[float], images: int) -> float:
-    """The same from the number of images alone, if all seeds saw the same ones."""
-    return math.sqrt(sum((p := statistics.fmean(each)) * (1 - p) / images for each in (first, second)))
+def _of_counting(means: Sequence[float], images: int) -> float:
+    """Standard error of the difference of two accuracies from the number of images alone."""
+    return math.sqrt(sum(p * (1 - p) / images for p in means))

@@ -14,10 +14,9 @@ from torch import Tensor
 from swinv2.config import Axes as Sizes
 from swinv2.study.attention_maps import Looked, look, rollout
 from swinv2.study.base import Setting, Subject
+from swinv2.study.bias_pictures import head_name, shown_heads
 from swinv2.study.findings import Picture
 from swinv2.study.subject import input_of, load, picture, preprocessing
-
-HEADS = 4
 
 
 def attention_pictures(setting: Setting, subject: Subject) -> list[Picture]:
@@ -42,23 +41,28 @@ def attention_pictures(setting: Setting, subject: Subject) -> list[Picture]:
 
 
 def draw_heads(image: Image.Image, looked: Sequence[Looked]) -> Figure:
-    """A row for each stage, of its last block; its first heads, and their mean."""
-    last = {each.stage: each for each in looked if prod(each.grid) > 1 or each.stage == 0}
-    figure = Figure(figsize=(2.0 * (HEADS + 1) + 0.8, 0.7 + 2.0 * len(last)), layout="constrained")
-    axes = figure.subplots(len(last), HEADS + 1, squeeze=False)
-    for row, (stage, each) in zip(axes, last.items(), strict=True):
-        centre = tuple(size // 2 for size in each.grid)
-        seen = each.of_query(centre[0] * each.grid[1] + centre[1])
-        for head, place in enumerate(row[:HEADS]):
-            if head < len(seen):
-                _overlay(place, image, seen[head], centre)
-                place.set_title(f"head {head + 1} of {len(seen)}", size=9)
-            else:
-                place.set_axis_off()
-        _overlay(row[HEADS], image, seen.mean(0), centre)
-        row[HEADS].set_title("mean of heads", size=9)
-        row[0].set_ylabel(f"stage {stage + 1}, {' x '.join(map(str, each.grid))} tokens", size=9)
-    figure.suptitle("Attention of the query at the cross; the brighter, the more", size=11)
+    """A row for each stage: heads as `shown_heads` takes them, and the mean of its last block's."""
+    stages: dict[int, list[Looked]] = {}
+    for each in looked:
+        if prod(each.grid) > 1 or each.stage == 0:
+            stages.setdefault(each.stage, []).append(each)
+    shown = {stage: shown_heads(len(own), own[0].probabilities.shape[1]) for stage, own in stages.items()}
+    columns = max(map(len, shown.values())) + 1
+    figure = Figure(figsize=(2.0 * columns + 0.8, 0.7 + 2.0 * len(stages)), layout="constrained")
+    axes = figure.subplots(len(stages), columns, squeeze=False)
+    for row, (stage, own) in zip(axes, stages.items(), strict=True):
+        grid = own[0].grid
+        centre = tuple(size // 2 for size in grid)
+        seen = [each.of_query(centre[0] * grid[1] + centre[1]) for each in own]
+        for place, (block, head) in zip(row, shown[stage], strict=False):
+            _overlay(place, image, seen[block][head], centre)
+            place.set_title(head_name(block, head), size=9)
+        for place in row[len(shown[stage]) : -1]:
+            place.set_axis_off()
+        _overlay(row[-1], image, seen[-1].mean(0), centre)
+        row[-1].set_title(f"block {len(own)}, mean of heads", size=9)
+        row[0].set_ylabel(f"stage {stage + 1}, {' x '.join(map(str, grid))} tokens", size=9)
+    figure.suptitle("Attention of the query at the cross; the brighter, the more, each by its own maximum", size=11)
     return figure
 
 

@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from swinv2.benchmark.report import markdown
 from swinv2.files import written_aside
 from swinv2.study.base import Done, Setting, Study
 from swinv2.study.findings import Claim, Mean, Report, Table
+from swinv2.study.raw import cells_csv, provenance, rounds_csv
 
 WORDS = {
     "seen": "#1a7f37",
@@ -48,6 +50,10 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 def write_report(name: str, study: Study, setting: Setting, done: Sequence[Done], out: Path) -> Report:
     """Write everything that follows from the cells that are done; each file is whole at any time."""
     report = study.report(setting, done)
+    report = replace(report, notes=[*report.notes, *filter(None, [provenance(done)])])
+    for file, text in (("cells", cells_csv(done)), ("rounds", rounds_csv(done))):
+        if text:
+            _write(out / f"{file}.csv", text)
     for table in report.tables:
         _write(out / f"{table.name}.csv", as_csv(table))
     for picture in report.pictures:

@@ -58,8 +58,8 @@ SIMMIM: Mapping[str, Any] = {
 """Changes that make pre-training of any of them, but for its masks."""
 
 
-FIXED = ("data.path", "task", "model.weights", "trainer.accumulate")
-"""Options of a recipe that follow from those of a study, or from the planner."""
+FIXED = ("data.path", "task", "model.weights", "trainer.accumulate", "trainer.max_minutes")
+"""Options of a recipe that follow from those of a study, or from the planner; a cell is trained to its end."""
 
 
 def recipes(study: Study, setting: Setting, cells: Mapping[str, Cell]) -> dict[str, Recipe]:

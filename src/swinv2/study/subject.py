@@ -24,6 +24,7 @@ from swinv2.model.stages import SwinStages
 from swinv2.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from swinv2.storage import ENCODERS
 from swinv2.study.base import Setting, Subject
+from swinv2.study.scales import changed
 from swinv2.tasks.models import kind_of, load_model
 
 PHOTO = "scikit-learn's photo of a temple"
@@ -57,7 +58,7 @@ def load(subject: Subject, window_size: WindowSpec | None = None) -> Native:
 
 
 def of_run(run: Path) -> Subject:
-    """The last weights of a training of ours."""
+    """Weights that a training of ours kept: the last, or, where somebody has it validate before its end, the best."""
     return Subject(weights=str(run / "best.safetensors"))
 
 
@@ -88,7 +89,8 @@ def picture(setting: Setting, photo: bool = False) -> tuple[Image.Image, str]:
         return read_image(setting.image), os.path.basename(setting.image)
     if setting.subject is not None or photo:
         return _photo(), PHOTO
-    source = open_split(DataOptions(path=setting.data), "val")
+    own = {name.removeprefix("data."): value for name, value in setting.changes.items() if name.startswith("data.")}
+    source = open_split(changed(DataOptions(path=setting.data), own), "val")
     return source.image(0), source.name(0).rpartition("/")[2]
 
 

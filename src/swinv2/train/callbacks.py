@@ -129,8 +129,10 @@ class EpochRows(Callback):
             loader.reset_clock()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clock; an epoch that is resumed half-way does not start again."""
+        """Start the clock; an epoch that is resumed half-way does not start again, and its row comes at its end."""
         self._begin(trainer.train_dataloader)
+        reached = self._epoch(trainer.current_epoch)
+        self.folder.rows = [row for row in self.folder.rows if (row["epoch"] or 0) <= reached]
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
@@ -146,27 +148,27 @@ class EpochRows(Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Record a complete epoch."""
-        self._record(trainer, pl_module)
+        self._record(trainer, pl_module, trainer.current_epoch + 1)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Record an epoch that was interrupted, and is validated on its own."""
-        if trainer.state.fn == TrainerFn.VALIDATING:
-            self._record(trainer, pl_module)
+        """Record the part of an epoch that an interrupt has left, and is validated on its own."""
+        if trainer.state.fn == TrainerFn.VALIDATING and self.loader is not None:
+            self._record(trainer, pl_module, trainer.current_epoch + self.loader.handed_out / len(self.loader))
 
-    def _record(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+    def _record(self, trainer: L.Trainer, task: L.LightningModule, rounds: float) -> None:
         assert isinstance(task, Task)
-        row = self._row(trainer, task)
+        row = self._row(trainer, task, rounds)
         self.folder.record(row)
         options = self.options
         self.say("  ".join([f"{options.unit} {row[options.unit]}/{options.total}", *self.folder.scores.describe(row)]))
 
-    def _row(self, trainer: L.Trainer, task: Task) -> Row:
+    def _row(self, trainer: L.Trainer, task: Task, rounds: float) -> Row:
         figures = task.figures() if task.validated else {}
         seconds = max(self.trained - self.started, 1e-9)
         data = self.loader.rate() * trainer.world_size if self.loader else 0.0
         waited = self.loader.waited / seconds if self.loader else 0.0
         return {
-            "epoch": self._epoch(trainer.current_epoch + 1),
+            "epoch": self._epoch(rounds),
             "step": trainer.global_step,
             "lr": self.rate,
             "train_loss": float(task.train_loss.compute()) if task.train_loss.update_called else None,
@@ -178,8 +180,8 @@ class EpochRows(Callback):
             "waited": round(min(waited, 1.0), 3),
         }
 
-    def _epoch(self, rounds: int) -> float:
-        """Passes over the data after so many rounds: a whole number, unless the length is given in steps."""
+    def _epoch(self, rounds: float) -> float:
+        """Passes over the data after so many rounds: a whole number after whole epochs."""
         passes = round(self.loader.epochs(rounds), 4) if self.loader else float(rounds)
         return int(passes) if passes.is_integer() else passes
 

@@ -79,7 +79,9 @@ class DetectJob(Job[CocoSource]):
     def task(self, start: Initial, training: CocoSource, validation: CocoSource, optimise: Optimise) -> Task:
         """See `Job`."""
         assert isinstance(start.model, SwinDetector)
-        return DetectionTask(start.model, training.classes, validation, optimise=optimise)
+        augment = start.recipe.detect.augment
+        least = augment.jitter_size if augment.resize == "jitter" else (1, 1)
+        return DetectionTask(start.model, training.classes, validation, least=least, optimise=optimise)
 
     def describe(self, training: CocoSource, validation: CocoSource) -> str:
         """Classes, images, objects, and what was mended in the data."""

@@ -93,16 +93,14 @@ def test_what_cannot_be_is_one_sentence(coco: Callable[..., Path]) -> None:
 
 
 def test_batches_bring_maps_that_fit_their_images(coco: Callable[..., Path]) -> None:
-    """Jittered and padded, 255 beyond the image."""
+    """Jittered, each to a size of its own."""
     augment = DetectionAugmentOptions(resize="jitter", jitter_size=(48, 48), jitter_scale=(0.5, 0.9))
     samples = train_samples(opened(coco()), augment, INPUT, semantic=183)
     (batch,) = make_loader(samples, batch_size=2, shuffle=False)
     for image, target in zip(batch.images, batch.targets, strict=True):
-        assert target["semantic"].shape == image.shape[1:] == (48, 48)
-        beyond = (image == 0).all(0)  # no image has gray pixels
-        assert beyond.any()
-        assert (target["semantic"][beyond] == 255).all()
-        assert (target["semantic"][~beyond] != 255).any()
+        assert target["semantic"].shape == image.shape[1:]
+        assert max(image.shape[1:]) < 48
+        assert (target["semantic"] != 255).any()
 
 
 @pytest.mark.realdata

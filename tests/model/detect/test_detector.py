@@ -99,6 +99,12 @@ def test_batches_are_padded_as_torchvision_does(sizes):
     reference = GeneralizedRCNNTransform(1, 1, [0.0] * 3, [1.0] * 3)
     assert torch.equal(batch.tensors, reference.batch_images(images))
     assert batch.image_sizes == sizes
+    wide = pad_images(images, (64, 140))
+    assert wide.tensors.shape[-2:] == (64, 160)
+    assert wide.image_sizes == sizes
+    height, width = batch.tensors.shape[-2:]
+    assert torch.equal(wide.tensors[..., :height, :width], batch.tensors)
+    assert wide.tensors.count_nonzero() == batch.tensors.count_nonzero()
 
 
 @pytest.mark.parametrize("name", ["mask_rcnn", "htc_plus_plus"])

@@ -17,8 +17,12 @@ from swinv2.precision import at_least_fp32
 DIVISOR = 32
 
 
-def pad_images(images: Sequence[Tensor]) -> ImageList:
+def pad_images(images: Sequence[Tensor], least: tuple[int, int] = (1, 1)) -> ImageList:
     """Images ``[C, H, W]`` as one batch, zeros at the right and at the bottom up to a common multiple of 32.
+
+    Args:
+        images: of any sizes, which the result tells too.
+        least: height and width of the batch at least.
 
     Raises:
         ValueError: there are none, or one is not a floating-point ``[C, H, W]`` of the first one's channels.
@@ -32,7 +36,7 @@ def pad_images(images: Sequence[Tensor]) -> ImageList:
                 "many channels as the others and at least one pixel: scale and normalise it first."
             )
     sizes = [(x.shape[1], x.shape[2]) for x in images]
-    height, width = (ceil_div(max(axis), DIVISOR) * DIVISOR for axis in zip(*sizes, strict=True))
+    height, width = (ceil_div(max(axis), DIVISOR) * DIVISOR for axis in zip(*sizes, least, strict=True))
     padded = [F.pad(x, (0, width - x.shape[2], 0, height - x.shape[1])) for x in images]
     return ImageList(torch.stack(padded), sizes)
 

@@ -56,7 +56,12 @@ class Detector(nn.Module):
         self.heads = Cascade(levels, config)
 
     def forward(
-        self, images: Sequence[Tensor], targets: Sequence[Target] | None = None, *, paste: bool = True
+        self,
+        images: Sequence[Tensor],
+        targets: Sequence[Target] | None = None,
+        *,
+        paste: bool = True,
+        least: tuple[int, int] = (1, 1),
     ) -> dict[str, Tensor] | list[dict[str, Tensor]]:
         """Losses in training, detections in evaluation.
 
@@ -67,6 +72,7 @@ class Detector(nn.Module):
                 or int64 ``[H, W]`` (255: ignored) where it has the semantic branch. N may be 0.
             paste: masks ``[N, 1, H, W]`` of the images, as torchvision gives; else ``[N, 1, 28, 28]`` that fill their
                 boxes, to be pasted into the originals, one by one: see `swinv2.model.detect.pasting`.
+            least: height and width that images are padded to at least, as one batch.
 
         Returns:
             in training, losses by name, their weights applied: their sum is to be minimised. In evaluation, of each
@@ -77,15 +83,15 @@ class Detector(nn.Module):
             ValueError: images or targets are not as described.
         """
         if self.training:
-            return self._losses(images, targets)
-        found = self._detections(images)
+            return self._losses(images, targets, least)
+        found = self._detections(images, least)
         if self.settings.masks and paste:
             for each, image in zip(found, images, strict=True):
                 each["masks"] = paste_masks_in_image(each["masks"], each["boxes"], tuple(image.shape[-2:]))
         return found
 
-    def _detections(self, images: Sequence[Tensor]) -> list[dict[str, Tensor]]:
-        batch = pad_images(images)
+    def _detections(self, images: Sequence[Tensor], least: tuple[int, int]) -> list[dict[str, Tensor]]:
+        batch = pad_images(images, least)
         maps = self._maps(batch)
         proposals, _ = self.rpn(batch, maps)
         return self.heads.detect(maps, proposals, batch.image_sizes)
@@ -95,8 +101,10 @@ class Detector(nn.Module):
         limit = max(most, self.settings.detections_per_image)
         self.settings = self.heads.config = dataclasses.replace(self.settings, detections_per_image=limit)
 
-    def _losses(self, images: Sequence[Tensor], targets: Sequence[Target] | None) -> dict[str, Tensor]:
-        batch = pad_images(images)
+    def _losses(
+        self, images: Sequence[Tensor], targets: Sequence[Target] | None, least: tuple[int, int]
+    ) -> dict[str, Tensor]:
+        batch = pad_images(images, least)
         known = check_targets(images, targets, self.settings)
         maps = self._maps(batch)
         proposals, losses = self.rpn(batch, maps, known)

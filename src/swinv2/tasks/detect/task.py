@@ -23,15 +23,23 @@ class DetectionTask(Task):
         model: Losses or detections from images of any sizes.
         classes: Names of its classes.
         validation: The images that it is validated on, with their true objects.
+        least: Height and width that training images are padded to at least.
         optimise: Makes the optimiser and its schedule.
     """
 
     def __init__(
-        self, model: SwinDetector, classes: Sequence[str], validation: CocoSource, *, optimise: Optimise
+        self,
+        model: SwinDetector,
+        classes: Sequence[str],
+        validation: CocoSource,
+        *,
+        least: tuple[int, int] = (1, 1),
+        optimise: Optimise,
     ) -> None:
         metrics = DetectionMetrics(validation, masks=model.settings.masks)
         super().__init__(model, metrics, optimise=optimise)
         self.classes = tuple(classes)
+        self.least = least
 
     def training_step(self, batch: DetectionBatch, batch_idx: int) -> Tensor | None:
         """Sum of a batch's losses, each of which is logged; None without readable images."""
@@ -39,7 +47,7 @@ class DetectionTask(Task):
         self.train_images.update(images)
         if not images:
             return self.nothing() if self.has_peers else None
-        losses: dict[str, Tensor] = self.model(batch.images, batch.targets)
+        losses: dict[str, Tensor] = self.model(batch.images, batch.targets, least=self.least)
         self.log_dict({name: loss.detach() for name, loss in losses.items()}, batch_size=images)
         return self.count(torch.stack(list(losses.values())).sum(), images)
 
