@@ -242,7 +242,7 @@ def _claims(setting: Setting, results: Results) -> list[Claim]:
         Claim(
             text="under pre-norm the amplitude grows through the deep stage, after training",
             source="Figure 2: layer by layer",
-            rule=f"growth at every width against 1: {BETWEEN_SEEDS}; {floor}",
+            rule=f"growth at every width against 1, {BETWEEN_SEEDS}; {floor}",
             verdict=together({_width(width): compare(trained("pre", width), 1.0) for width in widths}),
         ),
         Claim(
@@ -260,13 +260,13 @@ def _claims(setting: Setting, results: Results) -> list[Claim]:
         Claim(
             text="under pre-norm a wider model's amplitude grows more, after training",
             source="Figure 2: most for H",
-            rule=f"growth of the widest against the narrowest: {BETWEEN_SEEDS}; {floor}",
+            rule=f"growth of the widest against the narrowest, {BETWEEN_SEEDS}; {floor}",
             verdict=compare(trained("pre", widths[-1]), trained("pre", widths[0])),
         ),
         Claim(
             text="under res-post-norm it grows less",
             source="Figure 2: mild",
-            rule=f"growth after training at every width, pre-norm against res-post-norm: {BETWEEN_SEEDS}; {floor}",
+            rule=f"growth after training at every width, pre-norm against res-post-norm, {BETWEEN_SEEDS}; {floor}",
             verdict=together(
                 {_width(width): compare(trained("pre", width), trained("res_post", width)) for width in widths}
             ),
@@ -274,7 +274,7 @@ def _claims(setting: Setting, results: Results) -> list[Claim]:
         Claim(
             text="under res-post-norm the gap between extreme layers is far smaller",
             source="Figure 2: mild, and 10^4 under pre-norm at H",
-            rule=f"extremes after training at every width, pre-norm against res-post-norm: {BETWEEN_SEEDS}; less than "
+            rule=f"extremes after training at every width, pre-norm against res-post-norm, {BETWEEN_SEEDS}; less than "
             "1.5 times does not count",
             verdict=together(
                 {

@@ -206,7 +206,7 @@ def _claims(setting: Setting, results: Results) -> list[Claim]:
     def rougher(ratio: str) -> Verdict:
         return above(seeds("rough", "table", ratio), seeds("rough", "log_cpb", ratio), expected=expected, share=0.5)
 
-    rule = f"roughness, parameterised against log CPB: {BETWEEN_SEEDS}; less than 1.5 times does not count"
+    rule = f"roughness, parameterised against log CPB, {BETWEEN_SEEDS}; less than 1.5 times does not count"
     moves = {"parameterised, against 0.1": above(seeds("moved", "table", at), 0.1, expected=expected, least=0.01)}
     for kind in ("linear_cpb", "log_cpb"):
         keeps = above(0.001, seeds("moved", kind, at), expected=expected, least=0.0001)
@@ -259,7 +259,9 @@ STUDY = Study(
             },
         },
         "images": {
-            "trainer.epochs": 3,
+            "trainer.epochs": None,
+            "trainer.steps": 300,
+            "schedule.warmup_steps": 60,
             "model.window_size": 8,
             **{
                 f"model.overrides.{name}": value

@@ -13,18 +13,20 @@ if TYPE_CHECKING:
 
 Word = Literal["seen", "not seen", "not visible at this scale", "not run yet"]
 
-BETWEEN_SEEDS = (
-    "seen where the first mean is above the second by more than seeds vary by themselves (95% of Student's t: 2.8 "
-    "standard errors of the difference or more for three seeds each), not seen where it is below by as much, else not "
-    "visible"
-)
-"""Rule of `above`; say beside it what it asks for besides."""
+BETWEEN_SEEDS = "compared by seeds"
+"""The rule of `above`; a claim's rule names it, and says beside it what it asks for besides."""
 
-TWO_ERRORS = (
-    f"{BETWEEN_SEEDS}; a difference must also be above two standard errors of counting the validation images, which "
-    "are taken as if each model had others, so that differences below a point or so cannot show"
-)
+TWO_ERRORS = "compared by seeds and by images"
 """The same, for accuracies."""
+
+DEFINITIONS = {
+    BETWEEN_SEEDS: "seen where the first mean is above the second by more than seeds vary by themselves (95% of "
+    "Student's t: 2.8 standard errors of the difference or more for three seeds each), not seen where it is below by "
+    "as much, else not visible",
+    TWO_ERRORS: "as by seeds, and a difference must also be above two standard errors of counting the validation "
+    "images, which are taken as if each model had others, so that differences below a point or so cannot show",
+}
+"""What a report explains once, of the rules that its claims name."""
 
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 """Quantiles 0.975 of Student's t from 1 degree of freedom on; more than ten are judged as ten."""

@@ -20,7 +20,8 @@ ROUNDS = "rows"
 def this_machine() -> str:
     """Processor or GPU, threads and versions, for people."""
     found = describe(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    on = f"{found['processor']}, {found['threads']} threads" if found["device"] == "cpu" else found["device"]
+    threads = f"{found['threads']} thread{'s' if found['threads'] > 1 else ''}"
+    on = f"{found['processor']}, {threads}" if found["device"] == "cpu" else found["device"]
     return f"{on}, torch {found['versions']['torch']}, swinv2 {found['versions']['swinv2']}"
 
 

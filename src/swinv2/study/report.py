@@ -15,7 +15,7 @@ from swinv2.benchmark.chart import save
 from swinv2.benchmark.report import markdown
 from swinv2.files import written_aside
 from swinv2.study.base import Done, Setting, Study
-from swinv2.study.findings import Claim, Mean, Report, Table
+from swinv2.study.findings import DEFINITIONS, Claim, Mean, Report, Table
 from swinv2.study.raw import cells_csv, provenance, rounds_csv
 
 WORDS = {
@@ -118,11 +118,15 @@ def _table_markdown(table: Table) -> str:
 
 
 def _rules(claims: Sequence[Claim]) -> list[str]:
-    """Each rule with the claims that it is for."""
+    """Each rule with the claims that it is for; then what rules name."""
     rules: dict[str, list[str]] = {}
     for claim in claims:
         rules.setdefault(claim.rule, []).append(claim.text)
-    return [f"{'; '.join(texts)}: {rule}." for rule, texts in rules.items()]
+    named = {term: text for term, text in DEFINITIONS.items() if any(term in rule for rule in rules)}
+    return [
+        *(f"{'; '.join(texts)}: {rule}." for rule, texts in rules.items()),
+        *(f"{term[0].upper()}{term[1:]}: {text}." for term, text in named.items()),
+    ]
 
 
 def as_html(

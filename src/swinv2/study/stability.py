@@ -200,14 +200,15 @@ def _claims(setting: Setting, results: Results) -> list[Claim]:
         Claim(
             text="V1's loss is less steady than V2's",
             source="Figure 3",
-            rule="by the largest rise of the training loss above its lowest round so far, to be twice the other's and "
-            f"{LEAST:.0%} of the loss of guessing above it; {worst}: {BETWEEN_SEEDS}",
+            rule=f"the largest rise of the training loss above its lowest round so far, {BETWEEN_SEEDS}; it has to be "
+            f"twice the other's, and {LEAST:.0%} of the loss of guessing above it; {worst}",
             verdict=above(rises["v1"], rises["v2"], expected=expected, share=1.0, least=floor, guess=guess),
         ),
         Claim(
             text="V1 ends at a higher loss than V2",
             source="Figure 3",
-            rule=f"by the validation loss of the last round, to differ by {LEAST:.0%}; {worst}: {BETWEEN_SEEDS}",
+            rule=f"the validation loss of the last round, {BETWEEN_SEEDS}; less than {LEAST:.0%} does not count; "
+            f"{worst}",
             verdict=above(last["v1"], last["v2"], expected=expected, share=LEAST, guess=guess),
         ),
     ]

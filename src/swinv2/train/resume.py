@@ -121,10 +121,6 @@ class Resumable(Checkpoint):
             signal.signal(signal.SIGINT, self._request)
         try:
             yield
-        except SystemExit as stop:  # what Lightning makes of it
-            if isinstance(stop.__context__, KeyboardInterrupt):
-                raise KeyboardInterrupt from None
-            raise
         finally:
             if in_main_thread:
                 signal.signal(signal.SIGINT, previous)

@@ -63,23 +63,23 @@ def train(recipe: Recipe, out: Path, *, resume: bool = False, say: Say = print) 
     recipe = start.recipe
     resumable = Resumable(folder.last, recipe.seed, recipe.trainer.save_every)
     callbacks = _callbacks(job, start, folder, training, validation, say)
-    if not resume:
-        folder.create(dump_recipe(recipe))
-    try:
-        with _quiet_lightning(), resumable.heeding_interrupts():
+    with _quiet_lightning(), resumable.heeding_interrupts():
+        if not resume:
+            folder.create(dump_recipe(recipe))  # from when it is seen, a Ctrl-C is one that can be gone on from
+        try:
             trainer = _trainer(recipe, folder, [*callbacks, resumable], len(training))
             loaders = _loaders(job, recipe, training, validation, trainer)
             if last is not None:
                 check_progress(read_details(last), loaders[0])
             task = _task(job, start, (training, validation), len(loaders[0]))
             _fit(trainer, task, loaders, resumable, folder, last is not None)
-    except BaseException as error:
-        if not (resume or resumable.started):
-            folder.remove()
-        told = _told(error, folder)
-        if told is error:
-            raise
-        raise told from None
+        except BaseException as error:
+            if not (resume or resumable.started):
+                folder.remove()
+            told = _told(error, folder)
+            if told is error:
+                raise
+            raise told from None
     return folder
 
 
@@ -222,6 +222,10 @@ def _fit(
         if not folder.best.exists():
             trainer.validate(task, loaders[1], verbose=False)
         raise KeyboardInterrupt(resumable.requested) from None
+    except SystemExit as stop:  # what Lightning makes of a second Ctrl-C
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
 
 
 @contextmanager
