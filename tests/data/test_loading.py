@@ -231,7 +231,7 @@ def test_trouble_of_the_machine_stops_with_one_sentence(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(("count", "size", "drop_last"), [(0, 4, False), (3, 4, True)])
 def test_too_few_images_are_refused(count: int, size: int, drop_last: bool) -> None:
-    with pytest.raises(ValueError, match=rf"{count} images do not fill a batch of {size}"):
+    with pytest.raises(ValueError, match=rf"{count} samples do not fill a batch of {size}"):
         make_loader(digits(count), batch_size=size, shuffle=True, drop_last=drop_last)
 
 

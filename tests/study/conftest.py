@@ -10,7 +10,7 @@ import pytest
 
 from swinv2.study.base import Cell, Figures, Results, Setting, Study, values
 from swinv2.study.charts import Line, curves
-from swinv2.study.findings import Claim, Picture, Report, Table, Verdict, mean
+from swinv2.study.findings import TWO_ERRORS, Claim, Picture, Report, Table, Verdict, mean
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +55,9 @@ def _report(setting: Setting, results: Results) -> Report:
     found = mean(values(results, "top1", kind="log_cpb", seed=0))
     table = Table(name="top", caption="Top-1 <of all>", head=["kind", "top-1"], rows=[["log", found], ["other", None]])
     figure = curves({"line": Line([0, 1], [1, 2])}, x="epoch", y="loss, nats")
-    claim = Claim(text="it <learns>", source="Table 0", rule="seen", verdict=Verdict("seen", "it did & does."))
+    claim = Claim(
+        text="it <learns>", source="Table 0", rule=f"top-1, {TWO_ERRORS}", verdict=Verdict("seen", "it did & does.")
+    )
     return Report(tables=[table], pictures=[Picture("line", 'A "line"', figure)], claims=[claim])
 
 

@@ -4,6 +4,7 @@ import csv
 import shutil
 import subprocess
 from collections.abc import Callable
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from swinv2.study.base import Cell, Done, Setting, Study
-from swinv2.study.findings import Mean, Table
+from swinv2.study.findings import DEFINITIONS, Mean, Table
 from swinv2.study.report import as_csv, write_report
 
 DONE = [Done(Cell(factors={"kind": "log_cpb", "seed": 0}), {"top1": 0.5})]
@@ -45,6 +46,13 @@ def test_what_a_study_leaves(written: Path) -> None:
     assert "| it <learns> | Table 0 | seen | it did & does. |" in text
     assert '![A "line"](line.png)' in text
     assert "| log | 0.5 |" in text
+
+
+def test_what_rules_name_is_explained_once(written: Path) -> None:
+    for name in ("report.md", "report.html"):
+        text = (written / name).read_text()
+        for definition in DEFINITIONS.values():
+            assert text.count(escape(definition) if name.endswith("html") else definition) == 1
 
 
 class Page(HTMLParser):
@@ -119,7 +127,8 @@ def test_a_browser_shows_the_page_without_complaint(written: Path) -> None:
     source = page.read_text().replace(policy, f"{policy}; script-src 'unsafe-inline'")
     probed.write_text(source.replace("</body>", f"{check}</body>"))
     assert CHROMIUM is not None
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--no-first-run"]
+    flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic"]
     flags.append(f"--user-data-dir={written / 'profile'}")
     for file, expected in ((page, "<title>swinv2 study tiny"), (probed, "<title>true 0</title>")):
         done = subprocess.run(

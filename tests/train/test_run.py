@@ -283,7 +283,7 @@ def test_an_epoch_on_nothing_is_an_error(
     root = class_folders("parts/val", {"cat": 2, "dog": 2}).parent
     for path in (root / folder).rglob("*.png"):
         path.write_bytes(b"")
-    with pytest.raises(ValueError, match=f"none of the {part} images can be read"):
+    with pytest.raises(ValueError, match=f"none of the {part} samples can be read"):
         train(tiny(data={"path": str(root)}), tmp_path / "run", say=quiet)
     assert not (tmp_path / "run" / "best.safetensors").exists()
 

@@ -37,3 +37,4 @@ def test_a_row_in_words_leaves_out_what_is_missing() -> None:
     assert Scores().show({"val_loss": 0.5}) == "loss 0.5000"
     assert scores.show({"val_iou": None, "val_loss": 0.5}) == "loss 0.5000"
     assert scores.show({"val_loss": None}) == "no validation"
+    assert Scores(counted="clips").describe({"images_per_second": 3.0}) == ["3 clips/s"]

@@ -74,7 +74,7 @@ def test_other_data_are_refused(tiny: Tiny, photos: Path, tmp_path: Path) -> Non
     (photos / "cat" / "3.png").unlink()
     (photos / "cat" / "4.png").unlink()
     with pytest.raises(
-        ValueError, match=r"data have 30 training images, but the checkpoint was made with 32"
+        ValueError, match=r"data have 30 training samples, but the checkpoint was made with 32"
     ) as caught:
         train(tiny(), tmp_path / "run", resume=True, say=quiet)
     assert "\n" not in str(caught.value)
@@ -133,5 +133,5 @@ def test_the_data_pipelines_own_rate_is_measured(tiny: Tiny, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("order", ["shards", "resampled"])
 def test_folders_cannot_be_read_by_the_shard(tiny: Tiny, tmp_path: Path, order: str) -> None:
-    with pytest.raises(ValueError, match=r"these images are no shards: set data\.order to images"):
+    with pytest.raises(ValueError, match=r"these data are no shards: set data\.order to images"):
         train(tiny(data={"order": order}), tmp_path / "run", say=quiet)

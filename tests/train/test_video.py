@@ -78,6 +78,7 @@ def test_a_run_leaves_weights_that_tell_their_clips_and_repeat_its_figures(recip
     lines: list[str] = []
     folder = train(recipe, tmp_path / "run", say=lines.append)
     assert lines[0] == "8 classes (east, north, northeast, northwest, south, ...), 16 + 8 videos, on cpu"
+    assert " clips/s" in lines[-1]
     assert {path.name for path in folder.path.iterdir()} >= {"best.safetensors", "confusion.png", "curves.png"}
     assert str(broken) in folder.skipped.read_text()
     model = load(folder.best)

@@ -264,7 +264,7 @@ def make_loader(
     """
     if len(samples) < (batch_size * processes if drop_last else 1):
         raise ValueError(
-            f"{len(samples)} images do not fill a batch of {batch_size * processes}: lower the batch size."
+            f"{len(samples)} samples do not fill a batch of {batch_size * processes}: lower the batch size."
         )
     plan = Plan(
         length=len(samples),

@@ -81,7 +81,7 @@ class Task(L.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Forget the last epoch's counts; refuse an epoch that trained on nothing."""
         if self.train_images.update_called and not self.train_images.compute():
-            raise ValueError("none of the training images can be read: check the files of the data.")
+            raise ValueError("none of the training samples can be read: check the files of the data.")
         self.metrics.reset()
         self._figures = None
 

@@ -93,7 +93,7 @@ class BestWeights(Callback):
         """Compare, and save if better; refuse what was validated on nothing, or is no number."""
         assert isinstance(pl_module, Task)
         if not pl_module.metrics.images():
-            raise ValueError("none of the validation images can be read: check the files of the data.")
+            raise ValueError("none of the validation samples can be read: check the files of the data.")
         figures = pl_module.figures()
         pl_module.check(figures.get("loss", 0.0))
         score = self.folder.scores.rank(figures)

@@ -76,7 +76,7 @@ def check_progress(checkpoint: dict[str, Any], loader: Loader) -> None:
     before, now = checkpoint["data"], loader.data
     if before != now:
         raise ValueError(
-            f"the data have {now['images']} training images, but the checkpoint was made with {before['images']}, or "
+            f"the data have {now['images']} training samples, but the checkpoint was made with {before['images']}, or "
             "their labels differ: resume with the same data, or start a new run from its best.safetensors."
         )
     before = checkpoint.get("round", len(loader))

@@ -64,11 +64,13 @@ class Scores:
         best: The metric that the best weights have the best value of, the loss deciding between equals; None where
             the loss alone decides.
         panels: Of curves.png, from left to right.
+        counted: What the log counts by the second, for people.
     """
 
     metrics: tuple[Metric, ...] = ()
     best: Metric | None = None
     panels: tuple[Panel, ...] = field(default=(Panel(unit="loss", lines=LOSSES),))
+    counted: str = "images"
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -106,6 +108,6 @@ class Scores:
         """A row in words, without what it lacks."""
         forms = {"train_loss": "train loss {:.4f}", "val_loss": "val loss {:.4f}"}
         forms |= {metric.column: f"{metric.label} {metric.form}" for metric in self.metrics}
-        forms |= {"seconds": "{:.1f} s", "images_per_second": "{:.0f} images/s"}
-        forms |= {"data_images_per_second": "data {:.0f} images/s", "waited": "waited {:.0%}"}
+        forms |= {"seconds": "{:.1f} s", "images_per_second": f"{{:.0f}} {self.counted}/s"}
+        forms |= {"data_images_per_second": f"data {{:.0f}} {self.counted}/s", "waited": "waited {:.0%}"}
         return [form.format(value) for name, form in forms.items() if (value := row.get(name)) is not None]

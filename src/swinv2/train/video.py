@@ -23,6 +23,8 @@ from swinv2.train.options import Recipe
 class VideoJob(ClassifyJob):
     """Classification of videos."""
 
+    scores = replace(ClassifyJob.scores, counted="clips")
+
     def open(self, recipe: Recipe) -> tuple[ImageSource, ImageSource]:
         """See `Job`."""
         return open_videos(recipe.data, "train"), open_videos(recipe.data, "val")

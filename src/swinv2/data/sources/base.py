@@ -66,7 +66,7 @@ class ImageSource(ABC):
 
     def shards(self) -> Sequence[int]:
         """The file, by number, that each image lies in; raises ValueError where images are files of their own."""
-        raise ValueError("these images are no shards: set data.order to images, or pack them (swinv2.data.pack).")
+        raise ValueError("these data are no shards: set data.order to images, or pack images (swinv2.data.pack).")
 
     def signature(self) -> bytes:
         """The labels, by which the same data are known again."""

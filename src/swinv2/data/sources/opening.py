@@ -44,7 +44,7 @@ def open_split(options: DataOptions, split: Choice, *, labelled: bool = True) ->
             parts, or there is a single class to train on.
     """
     if not options.path:
-        raise ValueError("there is no data.path: say where the images are, as with --data.path photos.")
+        raise ValueError("there is no data.path: say where the data are, as with --data.path photos.")
     try:
         return _open(_parts(options, labelled), options, split, labelled)
     except ValueError as error:
@@ -59,7 +59,7 @@ def _open(parts: Parts, options: DataOptions, split: Choice, labelled: bool) -> 
     if split == "all":
         return join([part() for part in parts.values()])
     if split == "train" and "train" not in parts:
-        raise ValueError(f"{options.path} has only a validation part: add the images to train on as its train part.")
+        raise ValueError(f"{options.path} has only a validation part: add what to train on as its train part.")
     source = parts[split]() if split in parts else parts["train"]()
     if not len(source):
         raise ValueError(f"{options.path} has no images: check the path.")
