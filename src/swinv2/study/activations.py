@@ -349,7 +349,12 @@ STUDY = Study(
     "products and a bias table, V2 res-post-norm with cosine attention and log-spaced continuous bias.",
     bases={
         "digits": {"trainer.epochs": 10},
-        "images": {"trainer.epochs": 2},
+        "images": {
+            "trainer.epochs": 1,
+            "trainer.batch_size": 64,
+            "optimizer.base_lr": 8e-3,
+            "schedule.warmup_epochs": 0.25,
+        },
         "paper": {},
     },
     cells=cells,

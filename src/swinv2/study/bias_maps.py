@@ -261,6 +261,7 @@ STUDY = Study(
         "images": {
             "trainer.epochs": None,
             "trainer.steps": 300,
+            "trainer.validate_every": 300,
             "schedule.warmup_steps": 60,
             "model.window_size": 8,
             **{
