@@ -1,8 +1,11 @@
-"""Accuracy of trained weights at another window and resolution, without fine-tuning."""
+"""Accuracy of trained weights at another window and resolution, without fine-tuning, or without position bias."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import torch
+from torch import nn
 
 from swinv2.checkpoint import load
 from swinv2.config import Stages
@@ -10,6 +13,7 @@ from swinv2.data.labelled import labelled_images
 from swinv2.data.loading import make_loader
 from swinv2.data.sources import open_split
 from swinv2.data.transforms import eval_transform
+from swinv2.model.position_bias import PositionBias
 from swinv2.preprocessing import Preprocessing
 from swinv2.tasks.inference import best_device, infer
 from swinv2.tasks.metrics import ClassificationMetrics
@@ -17,17 +21,20 @@ from swinv2.train.folder import RunFolder
 from swinv2.train.recipe import load_recipe
 
 
-def top1_at(run: Path, ratio: float) -> float:
+def top1_at(run: Path, ratio: float, *, biased: bool = True) -> float:
     """Share of the validation images that the weights which a run kept name rightly.
 
     Args:
         run: folder of a training of ours, which tells its data.
         ratio: factor on the window and on the image size.
+        biased: with the position bias that was learned; else with none, which tells what it is worth.
     """
     folder = RunFolder(run)
     model = load(folder.best)
     if ratio != 1:
         model = load(folder.best, window_size=scaled(model.config.window_size, ratio))
+    if not biased:
+        leave_out_bias(model)
     known = model.info.preprocessing
     assert known is not None
     data = load_recipe(folder.config).data
@@ -39,6 +46,13 @@ def top1_at(run: Path, ratio: float) -> float:
     for batch, logits in infer(model, loader, best_device()):
         metrics.update(logits, batch.labels)
     return metrics.scalars()["top1"]
+
+
+def leave_out_bias(model: nn.Module) -> None:
+    """Make every position bias of a model zero, for good."""
+    for module in model.modules():
+        if isinstance(module, PositionBias):
+            module.register_forward_hook(lambda module, arguments, table: torch.zeros_like(table))
 
 
 def scaled(windows: Stages, ratio: float) -> Stages:
