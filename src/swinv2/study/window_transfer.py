@@ -266,8 +266,8 @@ def _claims(setting: Setting, results: Results) -> list[Claim]:
             Claim(
                 text=f"without fine-tuning, from 2x on, {text.replace('is above', 'loses less than')}",
                 source=f"Table 1, from 1x to that mean: {lost[one]} and {lost[other]} points",
-                rule=f"points lost from the trained window to the mean over {', '.join(BEYOND)} times it, "
-                f"{BETWEEN_SEEDS}; less than {LEAST_LOST:g} does not count",
+                rule=f"points lost from the trained window to the mean over {', '.join(BEYOND)} times it, of what "
+                f"should lose more first, {BETWEEN_SEEDS}; less than {LEAST_LOST:g} does not count",
                 verdict=compared.loses_less(one, other),
             )
             for one, other, text in pairs
