@@ -87,6 +87,17 @@ def check_progress(checkpoint: dict[str, Any], loader: Loader) -> None:
         )
 
 
+@contextmanager
+def interrupts_as_such() -> Iterator[None]:
+    """KeyboardInterrupt where Lightning makes SystemExit of one."""
+    try:
+        yield
+    except SystemExit as stop:
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
+
+
 class Resumable(Checkpoint):
     """Keeps `last.ckpt`: after every epoch, when told to stop and at any exception; with the state of all generators.
 

@@ -32,7 +32,7 @@ from swinv2.train.job import Job, job_of
 from swinv2.train.optim import optimise
 from swinv2.train.options import Recipe
 from swinv2.train.recipe import dump_recipe
-from swinv2.train.resume import Interrupted, Resumable, WholeCheckpoints, check_progress, sweep
+from swinv2.train.resume import Interrupted, Resumable, WholeCheckpoints, check_progress, interrupts_as_such, sweep
 from swinv2.train.strategies import lost_peer, make_strategy, placement, processes, shard_when_ready
 
 
@@ -205,6 +205,7 @@ def _loaders(
     return loader(training, True, **length), loader(validation, False)
 
 
+@interrupts_as_such()
 def _fit(
     trainer: L.Trainer,
     task: Task,
@@ -222,10 +223,6 @@ def _fit(
         if not folder.best.exists():
             trainer.validate(task, loaders[1], verbose=False)
         raise KeyboardInterrupt(resumable.requested) from None
-    except SystemExit as stop:  # what Lightning makes of a second Ctrl-C
-        if isinstance(stop.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from None
-        raise
 
 
 @contextmanager
