@@ -110,11 +110,9 @@ def measure(cell: Cell, setting: Setting, run: Path | None) -> Figures:
     if cell.start is not None:
         return {}
     found = {f"{ratio:g}": top1_at(run, ratio) for ratio in RATIOS}
-    beyond = statistics.fmean(found[ratio] for ratio in BEYOND)
     return {
         "at": found,
-        "beyond": beyond,
-        "lost": 100 * (found["1"] - beyond),
+        "beyond": statistics.fmean(found[ratio] for ratio in BEYOND),
         "unbiased": top1_at(run, 1.0, biased=False),
     }
 
@@ -348,8 +346,11 @@ class _Compared:
         return above(first, second, **self.by)
 
     def loses_less(self, first: str, second: str) -> Verdict:
-        one, other = (values(self.results, "lost", bias=kind, model=self.model, tuned=None) for kind in (first, second))
-        return above(other, one, expected=self.by["expected"], least=LEAST_LOST)
+        return above(self.lost(second), self.lost(first), expected=self.by["expected"], least=LEAST_LOST)
+
+    def lost(self, kind: str) -> list[float]:
+        """Points from the trained window on."""
+        return [100 * (at - beyond) for at, beyond in zip(self.at("1", kind), self.beyond(kind), strict=True)]
 
     def alike(self, first: str, second: str) -> Verdict:
         return alike(self.at("1", first), self.at("1", second), within=ALIKE, **self.by)
