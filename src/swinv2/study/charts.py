@@ -176,8 +176,10 @@ def stacked(
         if any(sizes):
             axes.barh(range(len(rows)), sizes, left=left, color=COLOURS[number % len(COLOURS)], label=part)
         left = [start + size for start, size in zip(left, sizes, strict=True)]
+    under = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # a line behind a number leaves it readable
     for place, whole in enumerate(left):
-        axes.annotate(f"{whole:.3g}", (whole, place), xytext=(3, 0), textcoords="offset points", va="center", size=8)
+        style = {"textcoords": "offset points", "va": "center", "size": 8, "bbox": under, "zorder": 3}
+        axes.annotate(f"{whole:.3g}", (whole, place), xytext=(3, 0), **style)
     for name, at in (lines or {}).items():
         axes.axvline(at, color="black", linewidth=0.9, linestyle="--")
         axes.annotate(name, (at, 1), xycoords=("data", "axes fraction"), ha="right", va="bottom", size=8)
