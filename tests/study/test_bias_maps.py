@@ -61,6 +61,15 @@ def test_a_network_keeps_its_offsets_at_a_larger_window_and_a_table_does_not(wei
         assert figures["moved"]["2"] < 1e-5 or kind == "table"
 
 
+def test_a_table_starts_as_noise_and_a_network_smooth(weights: Callable[..., Path], tmp_path: Path) -> None:
+    rough = {}
+    for kind in ("table", "log_cpb"):
+        weights(kind).rename(tmp_path / "best.safetensors")
+        rough[kind] = STUDY.measure(Cell(factors={"bias": kind, "seed": 0}), Setting(), tmp_path)["fresh"]
+    assert 2.0 < rough["table"] < 2.8
+    assert rough["log_cpb"] < 0.6
+
+
 def test_stages_that_were_trained_on_one_token_have_no_map(tmp_path: Path) -> None:
     model = create_model("swinv2_nano", image_size=4, window_size=4, num_classes=2, **TINY)
     assert model.config.trained_window_size == ((2, 2), (1, 1))
@@ -137,7 +146,7 @@ def trained(kind: str, rough: float, wide: float, change: float, spread: float =
         noise = spread * (seed - 1)
         ratios = {"1": rough + noise, **dict.fromkeys(("1.5", "2", "3"), wide + noise)}
         moves = {"1": 0.0, **dict.fromkeys(("1.5", "2", "3"), change)}
-        figures = {"kind": kind, "heads": 3, "rough": ratios, "moved": moves}
+        figures = {"kind": kind, "heads": 3, "rough": ratios, "moved": moves, "fresh": 2.4}
         found.append(Done(Cell(factors={"bias": kind, "seed": seed}), figures))
     return found
 
@@ -165,4 +174,4 @@ def test_a_seed_that_diverged_is_done_and_not_compared(monkeypatch: pytest.Monke
     kinds[2][0] = Done(kinds[2][0].cell, {"diverged": "the loss is nan"})
     report = STUDY.report(Setting(), list(chain(*kinds)))
     assert "0 of 3 and 1 of 3 diverged" in report.claims[0].verdict.why
-    assert report.tables[0].rows[2][2].seeds == 2
+    assert report.tables[0].rows[2][2].seeds == report.tables[0].rows[2][3].seeds == 2

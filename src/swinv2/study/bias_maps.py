@@ -11,8 +11,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from swinv2.model import SwinTransformer
 from swinv2.model.attention import WindowAttention
 from swinv2.model.stages import SwinStages
 from swinv2.study.accuracy import scaled
@@ -42,7 +44,10 @@ def cells(setting: Setting) -> list[Cell]:
 
 
 def measure(cell: Cell, setting: Setting, run: Path | None) -> Figures:
-    """How rough maps are as they are and carried to larger windows, and how far known offsets keep their bias."""
+    """How rough maps are as they are and carried to larger windows, and how far known offsets keep their bias.
+
+    Of what was trained here, also how rough its kind is as it is initialised.
+    """
     subject = _subject(setting, run)
     before = load(subject)
     kind = before.config.position_bias
@@ -57,6 +62,9 @@ def measure(cell: Cell, setting: Setting, run: Path | None) -> Figures:
         carried = own if ratio == 1 else list(tables(load(subject, scaled(before.config.window_size, ratio)).body))
         figures["rough"][f"{ratio:g}"] = _median(map(roughness, carried))
         figures["moved"][f"{ratio:g}"] = _median(map(moved, own, carried))
+    if run is not None:
+        torch.manual_seed(int(cell.factors["seed"]))
+        figures["fresh"] = _median(map(roughness, tables(SwinTransformer(before.config))))
     return figures
 
 
@@ -107,7 +115,8 @@ def _median(parts: Any) -> float | None:
 
 def report(setting: Setting, results: Results) -> Report:
     """How rough and how faithful maps are, pictures of them and of attention, and the claims of Figure 4."""
-    rows = [[_label(kind), *_row(done)] for kind, done in _by_kind(results).items()]
+    trained = setting.subject is None
+    rows = [[_label(kind), *_row(done, trained)] for kind, done in _by_kind(results).items()]
     larger_ones = [f"{ratio:g}" for ratio in RATIOS if ratio != 1]
     table = Table(
         name="bias",
@@ -116,6 +125,7 @@ def report(setting: Setting, results: Results) -> Report:
         head=[
             "bias",
             "heads",
+            *(["rough, as initialised"] if trained else []),
             "rough at 1",
             *(f"rough at {at}" for at in larger_ones),
             *(f"moved at {at}" for at in larger_ones),
@@ -127,11 +137,12 @@ def report(setting: Setting, results: Results) -> Report:
         tables=[table],
         paper=[PAPER],
         pictures=_pictures(setting, results),
-        claims=[] if setting.subject is not None else _claims(setting, results),
-        question="" if setting.subject is None else QUESTION_WEIGHTS,
+        claims=_claims(setting, results) if trained else [],
+        question="" if trained else QUESTION_WEIGHTS,
         notes=[
             "A table is carried to a larger window by bicubic interpolation, which stretches it: the same offset then "
             "has another bias. A bias network keeps the offsets that it was trained at and is asked beyond them.",
+            *([START] if trained else []),
             "Interpolation itself smooths: a table that is as rough as a network's map at its own window is less rough "
             "after it.",
         ],
@@ -150,13 +161,20 @@ def _label(kind: str) -> str:
     return KINDS[kind]
 
 
-def _row(done: Sequence[Done]) -> list[Any]:
+START = (
+    "A table starts as noise, whose roughness is 2.4, and a network smooth: what was trained for a short time is rough "
+    "by what is left of its start."
+)
+
+
+def _row(done: Sequence[Done], trained: bool) -> list[Any]:
     def over_seeds(figure: str, ratio: str) -> Any:
         return mean([each.figures[figure][ratio] for each in done if each.figures[figure][ratio] is not None])
 
     ratios = [f"{ratio:g}" for ratio in RATIOS]
+    fresh = [mean([each.figures["fresh"] for each in done])] if trained else []
     rough = [over_seeds("rough", ratio) for ratio in ratios]
-    return [done[0].figures["heads"], *rough, *(over_seeds("moved", ratio) for ratio in ratios[1:])]
+    return [done[0].figures["heads"], *fresh, *rough, *(over_seeds("moved", ratio) for ratio in ratios[1:])]
 
 
 PAPER = Table(

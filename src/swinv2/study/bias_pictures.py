@@ -68,8 +68,11 @@ def maps(carried: Carried) -> Figure:
 
 
 def profiles(carried: Carried) -> Figure:
-    """The last two heads that `maps` shows of the first stage along the horizontal axis, a panel for each model."""
-    figure = Figure(figsize=(max(7.0, 4.2 * len(carried)), 3.8), layout="constrained")
+    """The last two heads that `maps` shows of the first stage along the horizontal axis, a panel for each model.
+
+    Models are of the same blocks and heads, so that one legend names all panels' curves.
+    """
+    figure = Figure(figsize=(max(7.0, 4.2 * len(carried)), 4.2), layout="constrained")
     panels = figure.subplots(1, len(carried), squeeze=False)[0]
     for axes, (name, pair) in zip(panels, carried.items(), strict=True):
         shown = by_stage(*pair)[0]
@@ -78,6 +81,13 @@ def profiles(carried: Carried) -> Figure:
             lines[f"{label}, its own window"] = _profile(own, colour, dashed=False)
             lines[f"{label}, twice the window"] = _profile(wide, colour, dashed=True)
         draw(axes, lines, x="horizontal offset, tokens", y=UNIT, title=f"{name}, stage {shown.stage}")
+        axes.legend().remove()
+    figure.legend(
+        *panels[0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=4 if len(carried) > 2 else 2,
+        fontsize=9,
+    )
     return figure
 
 
