@@ -8,6 +8,7 @@ library's slack and the scratch memory of oneDNN and OpenMP, and lacks what lay 
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ def usage(run: Callable[[], object], device: torch.device, calls: int = 1) -> Us
         calls: it is called so often, and the last counts, with what those before it left: with 2, a training step
             with the optimiser's state.
     """
+    gc.collect()  # what waits to be collected must not be released while we count
     return (_cuda_usage if device.type == "cuda" else _cpu_usage)(run, device, calls)
 
 
