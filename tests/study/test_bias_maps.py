@@ -61,13 +61,22 @@ def test_a_network_keeps_its_offsets_at_a_larger_window_and_a_table_does_not(wei
         assert figures["moved"]["2"] < 1e-5 or kind == "table"
 
 
-def test_a_table_starts_as_noise_and_a_network_smooth(weights: Callable[..., Path], tmp_path: Path) -> None:
-    rough = {}
-    for kind in ("table", "log_cpb"):
-        weights(kind).rename(tmp_path / "best.safetensors")
-        rough[kind] = STUDY.measure(Cell(factors={"bias": kind, "seed": 0}), Setting(), tmp_path)["fresh"]
-    assert 2.0 < rough["table"] < 2.8
-    assert rough["log_cpb"] < 0.6
+def test_models_that_learned_nothing_show_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table starts as noise and a network smooth, which is no evidence of what they learn."""
+    monkeypatch.setattr("swinv2.study.bias_maps._pictures", lambda setting, results: [])
+    found = []
+    for cell in STUDY.cells(Setting()):
+        torch.manual_seed(int(cell.factors["seed"]))
+        options = {"image_size": 16, "window_size": 4, "num_classes": 2, "position_bias": cell.factors["bias"], **TINY}
+        save(create_model("swinv2_nano", **options), tmp_path / "best.safetensors")
+        found.append(Done(cell, STUDY.measure(cell, Setting(), tmp_path)))
+    table, _, log = (done.figures for done in found[:3])
+    assert (table["grown"], log["grown"]) == (1.0, 1.0)
+    assert 2.0 < table["fresh"] < 2.8
+    assert log["fresh"] < 0.6
+    report = STUDY.report(Setting(), found)
+    assert [claim.verdict.word for claim in report.claims[:2]] == [UNSEEN] * 2
+    assert "which is noise" in report.claims[0].verdict.why
 
 
 def test_stages_that_were_trained_on_one_token_have_no_map(tmp_path: Path) -> None:
@@ -139,14 +148,16 @@ def test_videos_and_what_are_no_weights_are_refused(tmp_path: Path) -> None:
 UNSEEN = "not visible at this scale"
 
 
-def trained(kind: str, rough: float, wide: float, change: float, spread: float = 0.01) -> list[Done]:
+def trained(
+    kind: str, rough: float, wide: float, change: float, spread: float = 0.01, grown: float = 5.0
+) -> list[Done]:
     """Three seeds; roughness at the own window and at larger ones."""
     found = []
     for seed in range(3):
         noise = spread * (seed - 1)
         ratios = {"1": rough + noise, **dict.fromkeys(("1.5", "2", "3"), wide + noise)}
         moves = {"1": 0.0, **dict.fromkeys(("1.5", "2", "3"), change)}
-        figures = {"kind": kind, "heads": 3, "rough": ratios, "moved": moves, "fresh": 2.4}
+        figures = {"kind": kind, "heads": 3, "rough": ratios, "moved": moves, "fresh": 2.4, "grown": grown}
         found.append(Done(Cell(factors={"bias": kind, "seed": seed}), figures))
     return found
 
@@ -165,6 +176,7 @@ def test_the_claims_follow_from_the_figures(monkeypatch: pytest.MonkeyPatch) -> 
     assert words(trained("table", 0.1, 0.1, 0.05), linear, smooth) == ["not seen"] * 3
     assert words(table, linear, trained("log_cpb", 0.2, 0.2, 0.3)) == ["seen", "seen", "not seen"]
     assert words(table, linear, smooth[:2]) == ["not run yet"] * 3
+    assert words(trained("table", 1.5, 1.0, 0.5, grown=1.6), linear, smooth)[:2] == [UNSEEN] * 2, "that is its start"
     assert "by construction" in STUDY.report(Setting(), table + linear + smooth).claims[2].verdict.why
 
 
@@ -174,4 +186,4 @@ def test_a_seed_that_diverged_is_done_and_not_compared(monkeypatch: pytest.Monke
     kinds[2][0] = Done(kinds[2][0].cell, {"diverged": "the loss is nan"})
     report = STUDY.report(Setting(), list(chain(*kinds)))
     assert "0 of 3 and 1 of 3 diverged" in report.claims[0].verdict.why
-    assert report.tables[0].rows[2][2].seeds == report.tables[0].rows[2][3].seeds == 2
+    assert [each.seeds for each in report.tables[0].rows[2][2:5]] == [2, 2, 2]
