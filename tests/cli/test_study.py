@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -51,6 +53,36 @@ def test_wrong_input_is_one_sentence(swinv2: Callable, tmp_path: Path, weights: 
     refused("no/photos is no folder", "window-transfer", "--data", "no/photos")
     refused("'no.pth'", "bias-maps", "--weights", "no.pth")
     refused("no.png", "activations", "--weights", weights, "--image", "no.png")
+    refused("no.png", "bias-maps", "--image", "no.png", *TINY)
+    refused("study memory looks at no single image", "memory", "--image", "a.png")
+    refused("--data is empty: say where the images are", "stability", "--data", "")
+    refused("--trainer sets a group of options: give each by itself", "stability", "--trainer", '{"epochs": 1}')
+    refused("--scale is for trainings, and --weights", "activations", "--weights", weights, "--scale", "paper")
+
+
+def test_weights_that_changed_are_not_mistaken_for_what_they_were(
+    swinv2: Callable, weights: Path, tmp_path: Path
+) -> None:
+    arguments = ("study", "activations", "--weights", weights, "--image-size", "16", "--out", tmp_path / "out")
+    assert swinv2(*arguments)[0] == 0
+    assert swinv2(*arguments)[0] == 0
+    os.utime(weights, ns=(0, 0))
+    status, _, err = swinv2(*arguments)
+    assert status == 2
+    assert f"{weights} has changed since {tmp_path / 'out'} looked at it: choose another --out." in err
+
+
+def test_each_of_what_is_looked_at_has_its_own_folder(
+    swinv2: Callable, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.effect_noise((16, 16), 50).save("mine.png")
+    for run in ("one", "two"):
+        Path(run).mkdir()
+        shutil.copy(weights, Path(run, "best.safetensors"))
+        assert swinv2("study", "activations", "--weights", f"{run}/best.safetensors", "--image", "mine.png")[0] == 0
+    found = {path.name for path in Path("runs").iterdir()}
+    assert found == {"study-activations-mine-one-best", "study-activations-mine-two-best"}
 
 
 def test_the_papers_scale_is_refused_by_the_planner(swinv2: Callable, tmp_path: Path, class_folders: Callable) -> None:
@@ -103,8 +135,8 @@ def test_a_study_from_training_to_verdicts(swinv2: Callable, tmp_path: Path) -> 
     status, printed, err = swinv2("study", "bias-maps", *TINY, "--out", out)
     assert status == 0, err
     assert "planned: swinv2_nano at 16 x 16, 64 images a step in 1 part" in err
-    assert "\nseen: what log CPB learns is smooth" in f"\n{printed}"
-    assert "\nseen: a continuous bias keeps what it learned" in printed  # the third depends on what is learnt
+    assert "\nseen: a continuous bias keeps what it learned" in printed
+    assert "\nnot visible at this scale: what log CPB learns is smooth" in f"\n{printed}", "tables hardly learn yet"
     assert {"maps.png", "profiles.png", "attention.png", "rollout.png", "bias.csv"} <= {p.name for p in out.iterdir()}
     table = (out / "bias.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in table[1:]] == ["parameterised", "linear CPB", "log CPB"]

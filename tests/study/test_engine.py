@@ -116,6 +116,29 @@ def test_a_folder_of_another_study_is_refused(tiny_study: Callable[..., Study], 
     assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
 
 
+@pytest.mark.parametrize("text", ["a: [", "words", "\x00"])
+def test_a_damaged_configuration_is_named(text: str, tiny_study: Callable[..., Study], tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(text)
+    with pytest.raises(ValueError, match=r"study\.yaml is damaged: choose another --out"):
+        run_study("tiny", tiny_study(), SETTING, tmp_path, say=silent)
+    assert (tmp_path / "study.yaml").read_text() == text
+
+
+@pytest.mark.parametrize("text", ['{"rows": [', "[]"])
+def test_damaged_figures_are_named(text: str, tiny_study: Callable[..., Study], tmp_path: Path) -> None:
+    whole = tiny_study()
+    study = replace(whole, cells=lambda setting: [cell for cell in whole.cells(setting) if cell.changes is None])
+    run_study("tiny", study, SETTING, tmp_path / "out", say=silent)
+    path = tmp_path / "out" / "cells" / "untrained" / RESULT
+    before = path.read_text()
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"figures\.json is damaged: delete it, and the same command measures"):
+        run_study("tiny", study, SETTING, tmp_path / "out", say=silent)
+    path.unlink()
+    run_study("tiny", study, SETTING, tmp_path / "out", say=silent)
+    assert json.loads(path.read_text()).keys() == json.loads(before).keys()
+
+
 def test_more_seeds_may_follow_but_no_other_trainings(tiny_study: Callable[..., Study], tmp_path: Path) -> None:
     study = tiny_study()
     cells = {cell.name: cell for cell in study.cells(SETTING)}

@@ -61,3 +61,17 @@ def test_the_papers_scale_is_planned_for_gpus() -> None:
 
 def test_this_machine_has_memory() -> None:
     assert Machine.here().capacity > 10**8
+
+
+def test_a_batch_of_any_size_goes_in_equal_parts() -> None:
+    odd = changed(SMALL, {"trainer.batch_size": 50})
+    ten = needs(changed(odd, {"trainer.batch_size": 10}))
+    _, parts = fitted([odd], Machine("cpu", 1, int(1.01e9 * ten)), "laptop")
+    assert parts == 5
+    changed(odd, {"trainer.accumulate": parts}).trainer.loader_batch(1)
+
+
+def test_the_devices_are_those_that_the_trainer_would_use() -> None:
+    whole, half = (Machine.here(changed(SMALL, {"trainer.devices": count}).trainer) for count in (1, 2))
+    assert (half.devices, half.capacity) == (2, whole.capacity // 2) or half.device == "cuda"
+    assert Machine.here(changed(SMALL, {"trainer.accelerator": "cpu"}).trainer).device == "cpu"

@@ -41,41 +41,48 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _folder(options: argparse.Namespace) -> str:
-    """Where a study goes by itself: what is not the default is in its name."""
+    """Where a study goes by itself: what it trains on, or looks at, is in its name."""
     told = [options.name, *(["paper"] if options.scale == "paper" else [])]
-    told += [Path(given).stem for given in (options.data, options.weights) if given]
+    told += [Path(given).stem for given in (options.data, options.image) if given]
+    if options.weights is not None:
+        path = Path(options.weights)
+        told.append("-".join(each for each in (path.absolute().parent.name, path.stem) if each))
     return "-".join(["study", *told])
 
 
 def _setting(options: argparse.Namespace, study: Study, changes: dict[str, Any]) -> Setting:
     """ValueError for options that this study would not heed."""
-    subject = None
-    if options.weights is not None:
-        if not study.takes_weights:
-            raise ValueError(f"study {options.name} trains its own models: leave out --weights.")
-        for name in ("data", "seeds", *changes):
-            if name in changes or getattr(options, name) is not None:
-                raise ValueError(f"--{name} is for trainings, and --weights needs none: leave one of them out.")
-        given = {name: getattr(options, name) for name in OF_WEIGHTS}
-        subject = Subject(weights=options.weights, **given)
+    trains = bool(study.bases) and options.weights is None
+    subject = None if options.weights is None else _subject(options, study, changes)
     for name in OF_WEIGHTS:
         if subject is None and getattr(options, name) is not None:
             raise ValueError(f"--{name.replace('_', '-')} is for --weights: give some, or leave it out.")
-    if options.image is not None and not study.takes_weights:
+    if options.image is not None and not study.takes_image:
         raise ValueError(f"study {options.name} looks at no single image: leave out --image.")
-    trains = bool(study.bases) and subject is None
-    if not trains and (changes or options.data or options.seeds):
+    if not trains and (changes or options.data is not None or options.seeds):
         raise ValueError(f"study {options.name} trains nothing: leave out --data, --seeds and options of recipes.")
+    if options.data == "":
+        raise ValueError("--data is empty: say where the images are, or leave it out for scikit-learn's digits.")
     if options.scale == "paper" and trains and options.data is None:
         raise ValueError("--scale paper trains on ImageNet: say where it is with --data.")
     return Setting(
         scale=options.scale,
-        data=options.data or "digits",
+        data="digits" if options.data is None else options.data,
         seeds=options.seeds,
         changes=changes,
         subject=subject,
         image=options.image,
     )
+
+
+def _subject(options: argparse.Namespace, study: Study, changes: dict[str, Any]) -> Subject:
+    """The weights to look at; ValueError for a study that takes none, and for options of trainings."""
+    if not study.takes_weights:
+        raise ValueError(f"study {options.name} trains its own models: leave out --weights.")
+    given = [name for name in ("data", "seeds") if getattr(options, name) is not None]
+    for name in (*given, *changes, *(["scale"] if options.scale == "paper" else [])):
+        raise ValueError(f"--{name} is for trainings, and --weights needs none: leave one of them out.")
+    return Subject(weights=options.weights, **{name: getattr(options, name) for name in OF_WEIGHTS})
 
 
 def _changes(rest: Sequence[str]) -> dict[str, Any]:
@@ -92,7 +99,10 @@ def _changes(rest: Sequence[str]) -> dict[str, Any]:
 def _value(parsed: Namespace, name: str) -> Any:
     """Of an option, or of a key within one, as model.overrides has them."""
     group, _, key = name.rpartition(".")
-    return parsed[name] if name in parsed else parsed[group][key]
+    value = parsed[name] if name in parsed else parsed[group][key]
+    if hasattr(value, "__dict__"):  # a group, whose other options would be the recipe's, not the study's
+        raise ValueError(f"--{name} sets a group of options: give each by itself, as --{name}.NAME VALUE.")
+    return value
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -363,4 +363,5 @@ STUDY = Study(
     varies=("seed", "model.overrides"),
     validates=False,
     takes_weights=True,
+    takes_image=True,
 )

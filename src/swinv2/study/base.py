@@ -122,6 +122,7 @@ class Study:
         varies: options of a recipe that the cells differ in, which nobody else may set.
         validates: whether held-out images are counted, so that there must be enough of them.
         takes_weights: whether it looks at anybody's weights.
+        takes_image: whether it looks at anybody's image.
     """
 
     title: str
@@ -134,6 +135,7 @@ class Study:
     varies: tuple[str, ...] = ("seed",)
     validates: bool = True
     takes_weights: bool = False
+    takes_image: bool = False
 
 
 def find_study(name: str) -> Study:

@@ -320,4 +320,5 @@ STUDY = Study(
     report=report,
     varies=("seed", "model.overrides.position_bias"),
     takes_weights=True,
+    takes_image=True,
 )

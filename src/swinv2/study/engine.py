@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from swinv2.data.image import read_image
 from swinv2.files import written_aside
 from swinv2.study.base import Cell, Done, Figures, Setting, Study
 from swinv2.study.fit import Machine, fitted
@@ -30,8 +31,9 @@ Say = Callable[[str], None]
 
 RESULT = "figures.json"
 CONFIGURATION = "study.yaml"
-MAY_GROW = ("seeds", "trainings")
-"""What may be more, or less, when a study goes on; trainings that stay must be the same."""
+FILES = "files"
+MAY_DIFFER = ("seeds", "trainings", FILES)
+"""What may be more, or less, when a study goes on; trainings that stay must be the same, and files unchanged."""
 
 LEAST_VALIDATION = 100
 """Fewer held-out images cannot tell accuracies apart: one standard error of 50% is 5 points."""
@@ -55,22 +57,17 @@ def run_study(
         KeyboardInterrupt: Ctrl-C; what is done is kept, and the message says how to go on.
     """
     cells = {cell.name: cell for cell in study.cells(setting)}
-    made = recipes(study, setting, cells)
-    data = _check_data(next(iter(made.values())), study.validates) if made else {}
+    made, data = _prepared(study, setting, cells)
     configuration = _configuration(name, setting, made)
     _check_folder(out, configuration)
-    todo = [each for each in made if not (out / "cells" / each / RESULT).exists()]
-    if todo:
-        told, parts = fitted((made[each] for each in todo), machine or Machine.here(), setting.scale)
-        say(told)
-        made = {each: changed(recipe, {"trainer.accumulate": parts}) for each, recipe in made.items()}
+    made = _in_parts(made, out, machine, setting.scale, say)
     fresh = not out.exists()
     with written_aside(out / CONFIGURATION) as draft:
         draft.write_text(yaml.safe_dump(configuration, sort_keys=False), encoding="utf-8")
     done: list[Done] = []
     try:
         for number, (each, cell) in enumerate(cells.items(), start=1):
-            new = not (out / "cells" / each / RESULT).exists()
+            new = not _result(out, each).exists()
             if new:
                 say(f"cell {number} of {len(cells)}: {each}")
             finished = _finished(cell, made.get(each), study, setting, out / "cells", say)
@@ -90,12 +87,29 @@ def run_study(
 def planned(study: Study, setting: Setting) -> str:
     """What a study would train, and whether it fits: nothing runs, but the data are opened."""
     cells = {cell.name: cell for cell in study.cells(setting)}
-    made = recipes(study, setting, cells)
+    made, _ = _prepared(study, setting, cells)
     told = f"{len(cells)} cells, {len(made)} of them trained"
-    if not made:
-        return told
-    _check_data(next(iter(made.values())), study.validates)
-    return f"{told}; {fitted(made.values(), Machine.here(), setting.scale)[0]}"
+    return f"{told}; {fitted(made.values(), None, setting.scale)[0]}" if made else told
+
+
+def _prepared(study: Study, setting: Setting, cells: Mapping[str, Cell]) -> tuple[dict[str, Recipe], dict[str, int]]:
+    """The recipes of what is trained, and what is told of their data; ValueError for whatever cannot be read."""
+    if setting.image is not None:
+        read_image(setting.image)
+    made = recipes(study, setting, cells)
+    return made, _check_data(next(iter(made.values())), study.validates) if made else {}
+
+
+def _in_parts(
+    made: Mapping[str, Recipe], out: Path, machine: Machine | None, scale: str, say: Say
+) -> dict[str, Recipe]:
+    """Recipes whose batches go in as many parts as fit, by the largest that is not done yet."""
+    todo = [recipe for each, recipe in made.items() if not _result(out, each).exists()]
+    if not todo:
+        return dict(made)
+    told, parts = fitted(todo, machine, scale)
+    say(told)
+    return {each: changed(recipe, {"trainer.accumulate": parts}) for each, recipe in made.items()}
 
 
 def _check_data(recipe: Recipe, validates: bool) -> dict[str, int]:
@@ -121,23 +135,45 @@ def _configuration(name: str, setting: Setting, made: Mapping[str, Recipe]) -> d
         "study": name,
         **asdict(setting),
         "trainings": {each: asdict(recipe) for each, recipe in made.items()},
+        FILES: {path: _state(Path(path)) for path in _looked_at(setting)},
     }
     plain: dict[str, Any] = json.loads(json.dumps(whole, default=str))
     return plain
 
 
+def _looked_at(setting: Setting) -> list[str]:
+    """Whatever lies here of the weights and the image that a study looks at."""
+    named = [setting.subject.weights if setting.subject else None, setting.image]
+    return [path for path in named if path is not None and Path(path).exists()]
+
+
+def _state(path: Path) -> list[int]:
+    """Bytes, and the last change, of a file or of all that is in a folder."""
+    found = [each.stat() for each in (path.rglob("*") if path.is_dir() else [path])]
+    return [sum(each.st_size for each in found), max((each.st_mtime_ns for each in found), default=0)]
+
+
 def _check_folder(out: Path, configuration: Mapping[str, Any]) -> None:
-    """ValueError where the folder holds another configuration, but for `MAY_GROW`, or something else."""
+    """ValueError where the folder holds another configuration, but for `MAY_DIFFER`, or something else."""
     path = out / CONFIGURATION
-    if path.exists():
+    if not path.exists():
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise ValueError(f"{out} exists and is no folder of a study: choose another --out.")
+        return
+    try:
         before = yaml.safe_load(path.read_text(encoding="utf-8"))
-        differ = [key for key in configuration if key not in MAY_GROW and before.get(key) != configuration[key]]
-        others = before.get("trainings", {})
-        differ += [each for each, made in configuration["trainings"].items() if others.get(each, made) != made]
-        if differ:
-            raise ValueError(f"{out} holds a study that differs in {differ[0]}: choose another --out.")
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} exists and is no folder of a study: choose another --out.")
+    except (yaml.YAMLError, UnicodeDecodeError):
+        before = None
+    if not isinstance(before, dict):
+        raise ValueError(f"{path} is damaged: choose another --out.")
+    known = {FILES: {}, **before}
+    for file in (name for name, state in configuration[FILES].items() if known[FILES].get(name, state) != state):
+        raise ValueError(f"{file} has changed since {out} looked at it: choose another --out.")
+    differ = [key for key in configuration if key not in MAY_DIFFER and known.get(key) != configuration[key]]
+    others = known.get("trainings", {})
+    differ += [each for each, made in configuration["trainings"].items() if others.get(each, made) != made]
+    if differ:
+        raise ValueError(f"{out} holds a study that differs in {differ[0]}: choose another --out.")
 
 
 def _finished(cell: Cell, recipe: Recipe | None, study: Study, setting: Setting, folder: Path, say: Say) -> Done:
@@ -145,7 +181,7 @@ def _finished(cell: Cell, recipe: Recipe | None, study: Study, setting: Setting,
     own = folder / cell.name
     run = own / "run" if recipe is not None else None
     weights = RunFolder(run).best if run is not None else None
-    path = own / RESULT
+    path = _result(folder.parent, cell.name)
     if not path.exists():
         began = time.perf_counter()
         figures: Figures = _trained(cell, recipe, folder, say) if recipe is not None else {}
@@ -154,15 +190,31 @@ def _finished(cell: Cell, recipe: Recipe | None, study: Study, setting: Setting,
         figures = {**figures, "seconds": round(time.perf_counter() - began, 1), "machine": this_machine()}
         with written_aside(path) as draft:
             draft.write_text(json.dumps(figures, indent=1), encoding="utf-8")
-    figures = json.loads(path.read_text(encoding="utf-8"))
+    figures = _read(path)
     return Done(cell, figures, weights if weights is not None and weights.exists() else None)
+
+
+def _result(out: Path, cell: str) -> Path:
+    """Where the figures of a cell are, once it is done."""
+    return out / "cells" / cell / RESULT
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """ValueError where the file is damaged."""
+    try:
+        figures = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        figures = None
+    if not isinstance(figures, dict):
+        raise ValueError(f"{path} is damaged: delete it, and the same command measures that cell again.")
+    return figures
 
 
 def _trained(cell: Cell, recipe: Recipe, folder: Path, say: Say) -> dict[str, Any]:
     """Train a cell to its end, or to where it diverges, which is a result as well."""
     out = folder / cell.name / "run"
     if cell.start is not None:
-        if json.loads((folder / cell.start / RESULT).read_text(encoding="utf-8"))["diverged"]:
+        if _read(_result(folder.parent, cell.start))["diverged"]:
             return {"diverged": f"{cell.start}, from which it starts, diverged", "top1": None, "rows": []}
         weights = str(RunFolder(folder / cell.start / "run").best)
         recipe = replace(recipe, model=replace(recipe.model, name=None, weights=weights, overrides={}))

@@ -15,8 +15,10 @@ from swinv2.config import Axes, SwinConfig
 from swinv2.plan.document import gigabytes
 from swinv2.plan.planning import Planner
 from swinv2.plan.settings import Settings
+from swinv2.train.engine_options import TrainerOptions
 from swinv2.train.initial import fresh_config
 from swinv2.train.options import Recipe
+from swinv2.train.strategies import processes
 
 PRECISIONS = {"32-true": "fp32", "bf16-mixed": "bf16", "16-mixed": "fp16", "bf16-true": "bf16"}
 STRATEGIES = {"auto": "ddp", "deepspeed": "zero1"}
@@ -34,24 +36,29 @@ class Machine:
     capacity: int
 
     @classmethod
-    def here(cls) -> Machine:
-        """This machine's GPUs, or its CPU with the memory that the process may use."""
-        if torch.cuda.is_available():
-            return cls("cuda", torch.cuda.device_count(), torch.cuda.get_device_properties(0).total_memory)
+    def here(cls, options: TrainerOptions | None = None) -> Machine:
+        """What a trainer would use, by default all: GPUs, or the CPU with the memory that the process may have."""
+        options = options or TrainerOptions()
+        devices = processes(options)
+        if options.accelerator != "cpu" and torch.cuda.is_available():
+            return cls("cuda", devices, torch.cuda.get_device_properties(0).total_memory)
         physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         limit = _CGROUP.read_text().strip() if _CGROUP.exists() else "max"
-        return cls("cpu", 1, min(physical, int(limit)) if limit.isdecimal() else physical)
+        whole = min(physical, int(limit)) if limit.isdecimal() else physical
+        return cls("cpu", devices, whole // devices)
 
 
-def fitted(recipes: Iterable[Recipe], machine: Machine, scale: str) -> tuple[str, int]:
+def fitted(recipes: Iterable[Recipe], machine: Machine | None, scale: str) -> tuple[str, int]:
     """What the planner says of the largest training, in one sentence; and in how many parts a batch must go.
 
-    A SimMIM is planned as its encoder under a classifier's head, which is larger than its decoder.
+    A SimMIM is planned as its encoder under a classifier's head, which is larger than its decoder. Without a machine,
+    it is the one that this training would use here.
 
     Raises:
         ValueError: It does not fit even image by image, or the paper's scale is asked of a machine without a GPU.
     """
     recipe = max((each.completed() for each in recipes), key=_work)
+    machine = machine or Machine.here(recipe.trainer)
     config = fresh_config(recipe, num_classes=1000)
     planner, share = Planner(config), max(1, recipe.trainer.batch_size // machine.devices)
     asked = _settings(recipe, machine)
@@ -68,16 +75,13 @@ def fitted(recipes: Iterable[Recipe], machine: Machine, scale: str) -> tuple[str
         needs = f"{gigabytes(planned.peak.total)} GB of {gigabytes(machine.capacity)} GB on each {machine.device}"
         return planned.fits(machine.capacity), needs
 
-    parts = recipe.trainer.accumulate
-    enough, needs = fits(max(1, share // parts))
-    if not enough and not fits(1)[0]:
+    if not fits(1)[0]:
         remedy = "use --scale laptop" if scale == "paper" else "lower --model.image_size or take another model"
         raise ValueError(
             f"--scale {scale} does not fit here: {what}, needs {fits(1)[1]} even image by image: {remedy}."
         )
-    while not enough:
-        parts *= 2
-        enough, needs = fits(max(1, share // parts))
+    parts = next(parts for parts in range(1, share + 1) if share % parts == 0 and fits(share // parts)[0])
+    needs = fits(share // parts)[1]
     return f"planned: {what} in {parts} part{'s' if parts > 1 else ''}, {needs}: it fits", parts
 
 

@@ -30,7 +30,7 @@ from swinv2.study.base import Cell, Figures, Results, Setting, Study, chosen
 from swinv2.study.charts import stacked
 from swinv2.study.findings import PENDING, Claim, Picture, Report, Table, Verdict
 from swinv2.study.fit import Machine
-from swinv2.study.subject import load, picture, preprocessing
+from swinv2.study.subject import load, preprocessing
 
 TECHNIQUES: Mapping[str, Mapping[str, Any]] = {
     "sequential attention": {"attention": "sequential", "attention_stages": (0, 1), "budget_mb": 64.0},
@@ -113,14 +113,13 @@ def _largest() -> Figures:
 
 def _small(setting: Setting) -> tuple[str, SwinConfig, tuple[int, ...], int]:
     """What is measured: name, architecture, image size, images a step."""
-    asked = None if setting.image is None else picture(setting)[0].size[::-1]
     if setting.subject is None:
         name, window, size, batch = MODELS[setting.scale]
-        return name, make_config(name, window_size=window, image_size=size), asked or (size, size), batch
+        return name, make_config(name, window_size=window, image_size=size), (size, size), batch
     model = load(setting.subject)
     config = replace(model.config, num_classes=model.config.num_classes or 1000)
-    own = setting.subject.image_size or asked
-    return Path(setting.subject.weights).name, config, preprocessing(model.body, own).size, 1
+    size = preprocessing(model.body, setting.subject.image_size).size
+    return Path(setting.subject.weights).name, config, size, 1
 
 
 def _described(name: str, config: SwinConfig, settings: Settings) -> dict[str, Any]:

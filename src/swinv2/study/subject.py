@@ -36,12 +36,28 @@ def load(subject: Subject, window_size: WindowSpec | None = None) -> Native:
     Raises:
         ValueError: The weights cannot be read, do not tell their trained window, or are of a model of videos.
     """
-    if kind_of(subject.weights) not in (None, *ENCODERS):
-        return load_model(subject.weights, window_size=window_size)
+    ours = kind_of(subject.weights) not in (None, *ENCODERS)
+    model = _load_ours(subject, window_size) if ours else _load_any(subject, window_size)
+    if model.config.ndim != 2:
+        raise ValueError(f"{subject.weights} is a model of videos: this study looks at images.")
+    return model
+
+
+def _load_ours(subject: Subject, window_size: WindowSpec | None) -> Native:
+    """A model with heads of our own."""
+    if subject.key is not None or subject.trained_window_size is not None:
+        raise ValueError(
+            f"{subject.weights} tells its window and holds one model: leave out --key and --trained-window-size."
+        )
+    return load_model(subject.weights, window_size=window_size)
+
+
+def _load_any(subject: Subject, window_size: WindowSpec | None) -> Native:
+    """A classifier or an encoder."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a decoder that is left out, say
         try:
-            model = checkpoint.load(
+            return checkpoint.load(
                 subject.weights,
                 key=subject.key,
                 window_size=window_size,
@@ -52,9 +68,6 @@ def load(subject: Subject, window_size: WindowSpec | None = None) -> Native:
                 f"{subject.weights} does not tell the window that its position bias was trained at: give it with "
                 "--trained-window-size, such as 8 or 16,16,16,8."
             ) from None
-    if model.config.ndim != 2:
-        raise ValueError(f"{subject.weights} is a model of videos: this study looks at images.")
-    return model
 
 
 def of_run(run: Path) -> Subject:
