@@ -47,14 +47,14 @@ def test_one_training_that_explodes_does_not_flatten_the_others() -> None:
     assert height == pytest.approx(1.3 * 2.3)
 
 
-def test_a_training_that_diverged_ends_in_a_cross() -> None:
-    axes = drawn({"v1": Line([1, 2], [0.7, 0.9], diverged=True), "v2": Line([1, 2], [0.7, 0.6])}, guess=0.8)
+def test_a_training_that_failed_ends_in_a_cross() -> None:
+    axes = drawn({"v1": Line([1, 2], [0.7, 0.9], failed=True), "v2": Line([1, 2], [0.7, 0.6])}, guess=0.8)
     assert points(axes, "x") == [(2.0, 0.9)]
-    assert legend(axes) == ["guessing", "v1", "v2", "diverged"]
+    assert legend(axes) == ["guessing", "v1", "v2", "failed"]
 
 
-def test_a_training_that_diverged_before_its_first_round_has_its_name_in_the_legend() -> None:
-    assert legend(drawn({"v1": Line([], [], diverged=True)})) == ["v1", "diverged"]
+def test_a_training_that_failed_before_its_first_round_has_its_name_in_the_legend() -> None:
+    assert legend(drawn({"v1": Line([], [], failed=True)})) == ["v1", "failed"]
 
 
 def test_losses_have_a_panel_for_each_rate_and_one_name_for_each_way() -> None:
@@ -69,13 +69,13 @@ def test_losses_have_a_panel_for_each_rate_and_one_name_for_each_way() -> None:
         {"low": 0.001, "high": 0.1},
         of="masked pixels",
         guess=0.8,
-        diverged=lambda figures: figures["rows"][1]["train_loss"] > 0.8,
+        failed=lambda figures: figures["rows"][1]["train_loss"] > 0.8,
     )
     low, high = figure.axes
     assert (low.get_title(), high.get_title()) == ("learning rate 0.001", "learning rate 0.1")
     assert (low.get_xlabel(), low.get_ylabel()) == ("step", "training loss (masked pixels)")
     assert legend(low) == ["guessing", "A", "B"]
-    assert legend(high) == ["guessing", "A", "B", "diverged"]
+    assert legend(high) == ["guessing", "A", "B", "failed"]
     assert points(high, "x") == [(20.0, 0.9)]
 
 
@@ -85,8 +85,8 @@ def test_bars_tell_what_is_remarkable_about_them() -> None:
         y="top-1, %",
         scale=100,
         line=("guessing", 10),
-        notes={"pre": {"high": "1 of 1\ndiverged"}},
+        notes={"pre": {"high": "1 of 1 failed"}},
     )
     (axes,) = figure.axes
-    assert {text.get_text() for text in axes.texts} == {"55", "1 of 1\ndiverged\n10", "40"}
+    assert {text.get_text() for text in axes.texts} == {"55", "1 of 1 failed\n10", "40"}
     assert set(names(figure.legends[0])) == {"guessing", "low", "high"}

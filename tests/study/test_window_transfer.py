@@ -23,9 +23,8 @@ UNSEEN = "not visible at this scale"
 TEXTS = (
     *("log above table", "linear above table", "log above linear"),
     *("log loses less than table", "linear loses less than table", "log loses less than linear"),
-    *("table loses", "log gains"),
     *("tuned, log above table", "tuned, linear above table", "tuned, log above linear"),
-    *("alike", "larger", "reach"),
+    *("table loses", "log gains", "alike", "larger", "reach"),
 )
 """The claims, in their order."""
 
@@ -69,7 +68,7 @@ def test_figures_like_the_papers_show_its_claims_but_for_larger_models() -> None
 
 def test_the_opposite_is_not_seen() -> None:
     found = words(results(dict.fromkeys(KINDS, 0.7) | {"linear_cpb": 0.68, "log_cpb": 0.66}, TUNED))
-    assert [found[text] for text in TEXTS[:7]] == ["not seen"] * 7
+    assert [found[text] for text in (*TEXTS[:6], "table loses")] == ["not seen"] * 7
     apart = words(results(PAPER, TUNED, at_1={"table": 0.6, "linear_cpb": 0.6, "log_cpb": 0.65}))
     assert apart["alike"] == "not seen"
 
@@ -82,7 +81,7 @@ def test_a_lead_from_the_trained_window_on_is_no_better_transfer() -> None:
 def test_what_is_equal_or_counted_on_few_images_is_not_visible() -> None:
     equal = dict.fromkeys(KINDS, 0.5)
     found = words(results(equal, equal))
-    assert [found[text] for text in (*TEXTS[:6], *TEXTS[8:11])] == [UNSEEN] * 9
+    assert [found[text] for text in TEXTS[:9]] == [UNSEEN] * 9
     few = words(results(PAPER, TUNED, images=50))
     assert few["log above linear"] == few["alike"] == UNSEEN, "14 points of error hide what is equal as well"
 
@@ -99,8 +98,9 @@ def test_the_papers_scale_compares_larger_models() -> None:
     setting = Setting(scale="paper")
     kinds = dict(zip(KINDS, (0.70, 0.78, 0.79), strict=True))
     found = [
-        Done(cell, {"top1": 0.8, "at": {}, "beyond": kinds[str(cell.factors["bias"])], "images": 50_000, "classes": 9})
+        Done(cell, {"top1": 0.8, "at": {"2": at}, "beyond": 0.7, "images": 50_000, "classes": 9})
         for cell in STUDY.cells(setting)
+        for at in [kinds[str(cell.factors["bias"])]]
     ]
     claim = STUDY.report(setting, found).claims[TEXTS.index("larger")]
     assert claim.verdict.word == "seen"
@@ -119,7 +119,6 @@ def test_the_table_has_means_over_seeds_and_the_picture_every_kind() -> None:
     axes = report.pictures[0].figure.axes[0]
     assert {text.get_text() for text in axes.get_legend().get_texts()} >= set(KINDS.values())
     assert axes.get_ylabel() == "top-1, %"
-    assert axes.get_lines()[-1].get_ydata()[0] == pytest.approx(10.0), "guessing, of ten classes"
 
 
 def test_images_are_trained_at_half_of_cifars_size_in_crops_of_random_scale() -> None:

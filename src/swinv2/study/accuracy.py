@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-from torch import nn
-
 from swinv2.checkpoint import load
-from swinv2.config import Stages
 from swinv2.data.labelled import labelled_images
 from swinv2.data.loading import make_loader
 from swinv2.data.sources import open_split
 from swinv2.data.transforms import eval_transform
-from swinv2.model.position_bias import PositionBias
 from swinv2.preprocessing import Preprocessing
+from swinv2.study.biases import leave_out_bias, scaled
 from swinv2.tasks.inference import best_device, infer
 from swinv2.tasks.metrics import ClassificationMetrics
 from swinv2.train.folder import RunFolder
@@ -46,15 +42,3 @@ def top1_at(run: Path, ratio: float, *, biased: bool = True) -> float:
     for batch, logits in infer(model, loader, best_device()):
         metrics.update(logits, batch.labels)
     return metrics.scalars()["top1"]
-
-
-def leave_out_bias(model: nn.Module) -> None:
-    """Make every position bias of a model zero, for good."""
-    for module in model.modules():
-        if isinstance(module, PositionBias):
-            module.register_forward_hook(lambda module, arguments, table: torch.zeros_like(table))
-
-
-def scaled(windows: Stages, ratio: float) -> Stages:
-    """Windows of every stage times a ratio, rounded."""
-    return tuple(tuple(max(1, round(ratio * size)) for size in axes) for axes in windows)

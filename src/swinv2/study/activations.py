@@ -5,8 +5,7 @@ Widths T to H at initialisation, narrow models of a growing width before and aft
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +18,7 @@ from swinv2.config import default_image_size, make_config
 from swinv2.data.sources import open_split
 from swinv2.model import SwinTransformer
 from swinv2.study.amplitudes import amplitudes, extremes, growth
-from swinv2.study.base import Cell, Done, Figures, Results, Setting, Study, chosen
+from swinv2.study.base import Cell, Done, Figures, Results, Setting, Study, chosen, seeds
 from swinv2.study.charts import Line, curves, from_zero, of_means
 from swinv2.study.findings import (
     BETWEEN_SEEDS,
@@ -126,8 +125,8 @@ def report(setting: Setting, results: Results) -> Report:
         return _report_weights(results)
     table = Table(
         name="growth",
-        caption="Growth: amplitude of the last block of the deep stage (the third of four) over its first; extremes: "
-        "largest over smallest of all blocks",
+        caption="Growth: amplitude of the last block of the deep stage (the third of four, and of narrow models the "
+        "second of two) over its first; extremes: largest over smallest of all blocks",
         head=["model", *(f"{label}, {what}" for label in NORMS.values() for what in ("growth", "extremes"))],
         rows=[*_rows_init(results), *_rows_trained(setting, results)],
         form="{:.2f}",
@@ -169,8 +168,7 @@ def _rows_trained(setting: Setting, results: Results) -> list[list[Any]]:
 
 def _ratios(results: Results, of: Any, key: str = "amplitudes", **factors: object) -> list[float]:
     """Of each seed, nan where it diverged."""
-    found = (done.figures.get(key) for done in chosen(results, state="trained", **factors))
-    return [math.nan if amplitude is None else of(amplitude) for amplitude in found]
+    return seeds(results, lambda figures: of(figures[key]) if key in figures else None, state="trained", **factors)
 
 
 PAPER = Table(
@@ -216,13 +214,48 @@ def _line(found: Sequence[Done], norm: str, colour: int) -> Line:
     return replace(line, spread=spread, dashed=norm == "res_post", colour=colour)
 
 
+FLOOR = f"differences below {LEAST} do not count"
+
+
 def _claims(setting: Setting, results: Results) -> list[Claim]:
-    widths, expected = WIDTHS[setting.scale], len(setting.seed_range())
+    start_grows, start_wider = _claims_init(results)
+    grows, wider, *milder = _claims_trained(setting, results)
+    return [start_grows, grows, start_wider, wider, *milder]
+
+
+def _claims_init(results: Results) -> list[Claim]:
+    """What shows at initialisation, of which there is one for each size."""
+
+    def compare(first: str, second: str | None = None) -> Verdict:
+        return above(fresh(first), 1.0 if second is None else fresh(second), expected=1, least=LEAST)
 
     def fresh(size: str) -> float | list[float]:
         """Growth under pre-norm, exact, or nothing yet."""
         done = chosen(results, state="init", norm="pre", size=size)
         return growth(done[0].figures["amplitudes"]) if done else []
+
+    return [
+        Claim(
+            text="under pre-norm the amplitude grows through the deep stage, at initialisation",
+            source="Figure 2: layer by layer",
+            rule=f"growth of each size T to H against 1, one initialisation each: seen where above; {FLOOR}",
+            verdict=together({size: compare(size) for size in SIZES}),
+        ),
+        Claim(
+            text="under pre-norm a wider model's amplitude grows more, at initialisation",
+            source="Figure 2: most for H",
+            rule=f"growth of B against S, L against B and H against L, which are equally deep: seen where all are "
+            f"above, not seen where one is below; {FLOOR}",
+            verdict=together(
+                {f"{wide} against {narrow}": compare(wide, narrow) for narrow, wide in pairwise(SIZES[1:])}
+            ),
+        ),
+    ]
+
+
+def _claims_trained(setting: Setting, results: Results) -> list[Claim]:
+    """What shows after training, width by width."""
+    widths, expected = WIDTHS[setting.scale], len(setting.seed_range())
 
     def trained(norm: str, width: int, of: Any = growth) -> list[float]:
         return _ratios(results, of, norm=norm, size=width)
@@ -230,59 +263,35 @@ def _claims(setting: Setting, results: Results) -> list[Claim]:
     def compare(first: Sample, second: Sample, share: float = 0.0) -> Verdict:
         return above(first, second, expected=expected, least=LEAST, share=share)
 
-    floor = f"differences below {LEAST} do not count"
-    known = {size: compare(fresh(size), 1.0) for size in SIZES}
+    def at_each(verdict: Callable[[int], Verdict]) -> Verdict:
+        return together({f"width {width}": verdict(width) for width in widths})
+
     return [
-        Claim(
-            text="under pre-norm the amplitude grows through the deep stage, at initialisation",
-            source="Figure 2: layer by layer",
-            rule=f"growth of each size T to H against 1, one initialisation each: seen where above; {floor}",
-            verdict=together(known),
-        ),
         Claim(
             text="under pre-norm the amplitude grows through the deep stage, after training",
             source="Figure 2: layer by layer",
-            rule=f"growth at every width against 1, {BETWEEN_SEEDS}; {floor}",
-            verdict=together({_width(width): compare(trained("pre", width), 1.0) for width in widths}),
-        ),
-        Claim(
-            text="under pre-norm a wider model's amplitude grows more, at initialisation",
-            source="Figure 2: most for H",
-            rule=f"growth of B against S, L against B and H against L, which are equally deep: seen where all are "
-            f"above, not seen where one is below; {floor}",
-            verdict=together(
-                {
-                    f"{wide} against {narrow}": compare(fresh(wide), fresh(narrow))
-                    for narrow, wide in pairwise(SIZES[1:])
-                }
-            ),
+            rule=f"growth at every width against 1, {BETWEEN_SEEDS}; {FLOOR}",
+            verdict=at_each(lambda width: compare(trained("pre", width), 1.0)),
         ),
         Claim(
             text="under pre-norm a wider model's amplitude grows more, after training",
             source="Figure 2: most for H",
-            rule=f"growth of the widest against the narrowest, {BETWEEN_SEEDS}; {floor}",
+            rule=f"growth of the widest against the narrowest, {BETWEEN_SEEDS}; {FLOOR}",
             verdict=compare(trained("pre", widths[-1]), trained("pre", widths[0])),
         ),
         Claim(
             text="under res-post-norm it grows less",
             source="Figure 2: mild",
-            rule=f"growth after training at every width, pre-norm against res-post-norm, {BETWEEN_SEEDS}; {floor}",
-            verdict=together(
-                {_width(width): compare(trained("pre", width), trained("res_post", width)) for width in widths}
-            ),
+            rule=f"growth after training at every width, pre-norm against res-post-norm, {BETWEEN_SEEDS}; {FLOOR}",
+            verdict=at_each(lambda width: compare(trained("pre", width), trained("res_post", width))),
         ),
         Claim(
             text="under res-post-norm the gap between extreme layers is far smaller",
             source="Figure 2: mild, and 10^4 under pre-norm at H",
             rule=f"extremes after training at every width, pre-norm against res-post-norm, {BETWEEN_SEEDS}; less than "
             "1.5 times does not count",
-            verdict=together(
-                {
-                    _width(width): compare(
-                        trained("pre", width, extremes), trained("res_post", width, extremes), share=0.5
-                    )
-                    for width in widths
-                }
+            verdict=at_each(
+                lambda width: compare(trained("pre", width, extremes), trained("res_post", width, extremes), 0.5)
             ),
         ),
         Claim(
@@ -290,13 +299,9 @@ def _claims(setting: Setting, results: Results) -> list[Claim]:
             source="Figure 2: 10^4, trained H",
             rule="seen where the widest that is trained reaches it already, else not visible: no scale of this study "
             "trains H",
-            verdict=_reached(trained("pre", widths[-1], extremes), expected, _width(widths[-1])),
+            verdict=_reached(trained("pre", widths[-1], extremes), expected, f"width {widths[-1]}"),
         ),
     ]
-
-
-def _width(width: int) -> str:
-    return f"width {width}"
 
 
 def _reached(gaps: Sequence[float], expected: int, widest: str) -> Verdict:

@@ -165,6 +165,12 @@ def guess(results: Results) -> float:
     return next((1 / int(done.figures["classes"]) for done in results if "classes" in done.figures), 0.0)
 
 
+def seeds(results: Results, figure: Callable[[Figures], float | None], **factors: object) -> list[float]:
+    """A figure of each cell that is done and has these factors; nan where there is none, as where it diverged."""
+    found = [figure(done.figures) for done in chosen(results, **factors)]
+    return [math.nan if value is None else float(value) for value in found]
+
+
 def values(results: Results, figure: str, **factors: object) -> list[float]:
     """A figure of the cells that are done and have these factors, of those that have it; nan where it diverged.
 

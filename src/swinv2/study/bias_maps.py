@@ -5,7 +5,6 @@ Three kinds of bias, trained alike; or anybody's weights.
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,9 +16,9 @@ from torch import Tensor
 from swinv2.model import SwinTransformer
 from swinv2.model.attention import WindowAttention
 from swinv2.model.stages import SwinStages
-from swinv2.study.accuracy import scaled
-from swinv2.study.base import Cell, Done, Figures, Results, Setting, Study, Subject, chosen, values
+from swinv2.study.base import Cell, Done, Figures, Results, Setting, Study, Subject, seeds, values
 from swinv2.study.bias_pictures import maps, profiles
+from swinv2.study.biases import KINDS, scaled
 from swinv2.study.findings import BETWEEN_SEEDS, PENDING, Claim, Picture, Report, Table, Verdict, above, mean, together
 from swinv2.study.looking import attention_pictures
 from swinv2.study.subject import load, of_run
@@ -27,7 +26,6 @@ from swinv2.study.subject import load, of_run
 GROWN = 3.0
 """Deviation, over that at the start, from which on a table is what it has learned rather than its start."""
 
-KINDS = {"table": "parameterised", "linear_cpb": "linear CPB", "log_cpb": "log CPB"}
 RATIOS = (1.0, 1.5, 2.0, 3.0)
 """Windows, over the one of the weights, that biases are carried to."""
 
@@ -227,22 +225,22 @@ def _pictures(setting: Setting, results: Results) -> list[Picture]:
 def _claims(setting: Setting, results: Results) -> list[Claim]:
     expected, at = len(setting.seed_range()), f"{COMPARED:g}"
 
-    def seeds(figure: str, kind: str, ratio: str) -> list[float]:
-        """Of each, nan where it diverged."""
-        found = (done.figures.get(figure, {}).get(ratio) for done in chosen(results, bias=kind))
-        return [math.nan if value is None else float(value) for value in found]
+    def at_ratio(figure: str, kind: str, ratio: str) -> list[float]:
+        return seeds(results, lambda figures: figures.get(figure, {}).get(ratio), bias=kind)
 
     def rougher(ratio: str) -> Verdict:
-        rough = above(seeds("rough", "table", ratio), seeds("rough", "log_cpb", ratio), expected=expected, share=0.5)
+        rough = above(
+            at_ratio("rough", "table", ratio), at_ratio("rough", "log_cpb", ratio), expected=expected, share=0.5
+        )
         return _learned(rough, values(results, "grown", bias="table"))
 
     rule = (
         f"roughness, parameterised against log CPB, {BETWEEN_SEEDS}; less than 1.5 times does not count, nor tables "
         f"whose deviation is less than {GROWN:g} times that at their start"
     )
-    moves = {"parameterised, against 0.1": above(seeds("moved", "table", at), 0.1, expected=expected, least=0.01)}
+    moves = {"parameterised, against 0.1": above(at_ratio("moved", "table", at), 0.1, expected=expected, least=0.01)}
     for kind in ("linear_cpb", "log_cpb"):
-        keeps = above(0.001, seeds("moved", kind, at), expected=expected, least=0.0001)
+        keeps = above(0.001, at_ratio("moved", kind, at), expected=expected, least=0.0001)
         moves[f"0.001, against {KINDS[kind]}"] = keeps
     return [
         Claim(

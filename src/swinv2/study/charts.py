@@ -21,7 +21,7 @@ ABOVE_GUESSING = 1.3
 class Line:
     """Points of a curve, their spread, and how to draw it; crosses ("x") are not joined.
 
-    A curve that diverged ends in a large cross.
+    A curve of a training that failed ends in a large cross.
     """
 
     x: Sequence[float]
@@ -30,7 +30,7 @@ class Line:
     dashed: bool = False
     colour: int | None = None
     marker: str = "o"
-    diverged: bool = False
+    failed: bool = False
 
 
 def of_means(x: Sequence[float], means: Sequence[Mean | None], scale: float = 1.0) -> Line:
@@ -68,10 +68,10 @@ def draw(axes: Axes, lines: Mapping[str, Line], *, x: str, y: str, title: str = 
             axes.plot(line.x, line.y, marker="." if len(line.x) < 60 else "", **style)
         else:
             axes.errorbar(line.x, line.y, line.spread, marker=line.marker, markersize=5, capsize=3, **style)
-        if line.diverged:
+        if line.failed:
             axes.plot(line.x[-1:], line.y[-1:], "x", color=colour, markersize=11, markeredgewidth=2.5)
-    if any(line.diverged for line in lines.values()):
-        axes.plot([], [], "x", color="black", markersize=8, markeredgewidth=2, label="diverged")
+    if any(line.failed for line in lines.values()):
+        axes.plot([], [], "x", color="black", markersize=8, markeredgewidth=2, label="failed")
     axes.set(xlabel=x, ylabel=y)
     axes.set_title(title, parse_math=False)
     axes.grid(alpha=0.3)
@@ -177,8 +177,8 @@ def stacked(
             axes.barh(range(len(rows)), sizes, left=left, color=COLOURS[number % len(COLOURS)], label=part)
         left = [start + size for start, size in zip(left, sizes, strict=True)]
     under = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # a line behind a number leaves it readable
+    style: Any = {"textcoords": "offset points", "va": "center", "size": 8, "bbox": under, "zorder": 3}
     for place, whole in enumerate(left):
-        style = {"textcoords": "offset points", "va": "center", "size": 8, "bbox": under, "zorder": 3}
         axes.annotate(f"{whole:.3g}", (whole, place), xytext=(3, 0), **style)
     for name, at in (lines or {}).items():
         axes.axvline(at, color="black", linewidth=0.9, linestyle="--")

@@ -53,7 +53,7 @@ def losses(
     *,
     of: str,
     guess: float | None,
-    diverged: Callable[[Figures], bool],
+    failed: Callable[[Figures], object],
 ) -> Figure:
     """A panel for each learning rate, with a curve of every training in the colour of its way.
 
@@ -63,7 +63,7 @@ def losses(
         rates: of the grid.
         of: what the loss is.
         guess: loss of who knows nothing, where it is told.
-        diverged: whether a training did, which is then marked.
+        failed: whether a training did, which is then marked.
     """
     figure = Figure(figsize=(5.5 * max(len(rates), 1.4), 4.2), layout="constrained")
     panels = figure.subplots(1, len(rates), sharey=True, squeeze=False)[0]
@@ -73,7 +73,7 @@ def losses(
             for place, done in enumerate(chosen(results, way=way, rate=rate)):
                 x, y = _curve(done.figures["rows"])
                 name = f"_{label} {place}" if place else label
-                lines[name] = Line(x, y, colour=number, diverged=diverged(done.figures))
+                lines[name] = Line(x, y, colour=number, failed=bool(failed(done.figures)))
         draw(axes, lines, x="step", y=f"training loss ({of})", title=f"learning rate {value:g}", guess=guess)
     return figure
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from swinv2.data.loading import make_loader
 from swinv2.model.simmim import SimMIM
 from swinv2.study import norm_and_attention, stability
 from swinv2.study.base import Cell, Done, Setting, Study
-from swinv2.study.divergence import diverged, guessing
+from swinv2.study.failure import failure, guessing
 from swinv2.study.scales import changed, recipes
 from swinv2.train.folder import RunFolder
 from swinv2.train.job import job_of
@@ -25,14 +26,14 @@ def rows(*losses: float) -> dict[str, Any]:
     return {"rows": listed, "diverged": None, "classes": 10, "images": 10**6}
 
 
-def test_what_counts_as_diverged() -> None:
-    assert not diverged(rows(2.0, 1.5, 1.6))
-    assert diverged(rows(2.0, 1.5, 1.7))
-    assert diverged({**rows(2.0, 1.5), "diverged": "the loss is nan at step 12"})
-    assert diverged(rows())
+def test_what_counts_as_failed() -> None:
+    assert failure(rows(2.0, 1.5, 1.6)) is None
+    assert failure(rows(2.0, 1.5, 1.7)) == "rose"
+    assert failure({**rows(2.0, 1.5), "diverged": "the loss is nan at step 12"}) == "not finite"
+    assert failure(rows()) == "not finite"
     flat = rows(2.30, 2.29, 2.29)
-    assert not diverged(flat)
-    assert diverged(flat, guessing(flat))
+    assert failure(flat) is None
+    assert failure(flat, guessing(flat)) == "at guessing"
     assert guessing(flat) == pytest.approx(2.302585)
 
 
@@ -59,7 +60,7 @@ def test_norms_and_scores_are_judged_by_accuracy_and_divergence() -> None:
     (post,) = [row for row in report.tables[0].rows if row[0] == "post-norm, dot"]
     assert post[2] == "0 of 3"
     assert post[3].mean == pytest.approx(0.1), "that of guessing"
-    assert post[4] == "3 of 3"
+    assert post[4] == "3 of 3 (not finite)"
 
 
 def test_no_accuracies_are_compared_before_both_rates_are_done() -> None:
@@ -128,8 +129,9 @@ def test_the_loss_of_guessing_is_that_of_a_model_that_paints_zeros(tmp_path: Pat
     for parameter in start.model.decoder.parameters():
         nn.init.zeros_(parameter)
     task = job.task(start, training, validation, lambda model: None)
-    samples = job.samples(start.recipe, validation, augmented=False)
+    samples = job.samples(start.recipe, training, augmented=True)
+    loader = make_loader(samples, batch_size=128, shuffle=True, seed=recipe.seed)
     with torch.no_grad():
-        for place, batch in enumerate(make_loader(samples, batch_size=20, shuffle=False, workers=0)):
+        for place, batch in enumerate(islice(loader, stability.COUNTED_IMAGES // 128)):
             task.validation_step(batch, place)
     assert stability.guessed_loss(tmp_path / "run") == pytest.approx(task.metrics.scalars()["loss"], rel=1e-4)
