@@ -187,7 +187,9 @@ def _finished(cell: Cell, recipe: Recipe | None, study: Study, setting: Setting,
         figures: Figures = _trained(cell, recipe, folder, say) if recipe is not None else {}
         if not figures.get("diverged"):
             figures = {**figures, **study.measure(cell, setting, run)}
-        figures = {**figures, "seconds": round(time.perf_counter() - began, 1), "machine": this_machine()}
+        trained = sum(row.get("seconds") or 0.0 for row in RunFolder(run).rows) if run is not None else 0.0
+        seconds = max(time.perf_counter() - began, trained)  # this sitting alone, or all that a training took
+        figures = {**figures, "seconds": round(seconds, 1), "machine": this_machine()}
         with written_aside(path) as draft:
             draft.write_text(json.dumps(figures, indent=1), encoding="utf-8")
     figures = _read(path)
