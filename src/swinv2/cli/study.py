@@ -100,7 +100,7 @@ def _value(parsed: Namespace, name: str) -> Any:
     """Of an option, or of a key within one, as model.overrides has them."""
     group, _, key = name.rpartition(".")
     value = parsed[name] if name in parsed else parsed[group][key]
-    if hasattr(value, "__dict__"):  # a group, whose other options would be the recipe's, not the study's
+    if isinstance(value, argparse.Namespace):  # a group, whose other options would be the recipe's, not the study's
         raise ValueError(f"--{name} sets a group of options: give each by itself, as --{name}.NAME VALUE.")
     return value
 
