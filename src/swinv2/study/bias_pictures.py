@@ -13,7 +13,7 @@ from torch import Tensor
 from swinv2.config import Axes as Sizes
 from swinv2.model.attention import WindowAttention
 from swinv2.model.stages import SwinStages
-from swinv2.study.charts import Line, draw
+from swinv2.study.charts import Line, draw, share_legend
 
 MOST = 8
 """So many heads of a stage are shown."""
@@ -81,13 +81,7 @@ def profiles(carried: Carried) -> Figure:
             lines[f"{label}, its own window"] = _profile(own, colour, dashed=False)
             lines[f"{label}, twice the window"] = _profile(wide, colour, dashed=True)
         draw(axes, lines, x="horizontal offset, tokens", y=UNIT, title=f"{name}, stage {shown.stage}")
-        axes.legend().remove()
-    figure.legend(
-        *panels[0].get_legend_handles_labels(),
-        loc="outside lower center",
-        ncols=4 if len(carried) > 2 else 2,
-        fontsize=9,
-    )
+    share_legend(figure, panels, columns=4 if len(carried) > 2 else 2)
     return figure
 
 

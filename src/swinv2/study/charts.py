@@ -79,6 +79,15 @@ def draw(axes: Axes, lines: Mapping[str, Line], *, x: str, y: str, title: str = 
         axes.legend(fontsize=9)
 
 
+def share_legend(figure: Figure, panels: Sequence[Axes], columns: int) -> None:
+    """One legend below all panels in place of theirs, which would hide curves; what is named alike is drawn alike."""
+    named = {name: handle for axes in panels for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)}
+    for axes in panels:
+        if (own := axes.get_legend()) is not None:
+            own.remove()
+    figure.legend(list(named.values()), list(named), loc="outside lower center", ncols=columns, fontsize=9)
+
+
 def _colour(line: Line, number: int) -> str:
     return COLOURS[(number if line.colour is None else line.colour) % len(COLOURS)]
 

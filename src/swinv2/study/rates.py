@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from swinv2.study.base import Cell, Figures, Results, Setting, chosen
-from swinv2.study.charts import Line, draw
+from swinv2.study.charts import Line, draw, share_legend
 
 
 class Way(NamedTuple):
@@ -75,6 +75,7 @@ def losses(
                 name = f"_{label} {place}" if place else label
                 lines[name] = Line(x, y, colour=number, failed=bool(failed(done.figures)))
         draw(axes, lines, x="step", y=f"training loss ({of})", title=f"learning rate {value:g}", guess=guess)
+    share_legend(figure, panels, columns=4)
     return figure
 
 
