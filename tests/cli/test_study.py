@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +11,8 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+
+from swinv2.cli.study import _folder, _parser
 
 TINY = (
     *("--model.overrides.embed_dim", "8", "--trainer.epochs", "1", "--schedule.warmup_epochs", "0.5"),
@@ -72,17 +73,13 @@ def test_weights_that_changed_are_not_mistaken_for_what_they_were(
     assert f"{weights} has changed since {tmp_path / 'out'} looked at it: choose another --out." in err
 
 
-def test_each_of_what_is_looked_at_has_its_own_folder(
-    swinv2: Callable, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Image.effect_noise((16, 16), 50).save("mine.png")
-    for run in ("one", "two"):
-        Path(run).mkdir()
-        shutil.copy(weights, Path(run, "best.safetensors"))
-        assert swinv2("study", "activations", "--weights", f"{run}/best.safetensors", "--image", "mine.png")[0] == 0
-    found = {path.name for path in Path("runs").iterdir()}
-    assert found == {"study-activations-mine-one-best", "study-activations-mine-two-best"}
+def test_each_of_what_is_looked_at_has_its_own_folder() -> None:
+    def folder(*arguments: str) -> str:
+        return _folder(_parser().parse_args(["activations", *arguments]))
+
+    one, two = (folder("--weights", f"runs/{run}/best.safetensors", "--image", "mine.png") for run in ("one", "two"))
+    assert (one, two) == ("study-activations-mine-one-best", "study-activations-mine-two-best")
+    assert folder("--data", "photos/cats", "--scale", "paper") == "study-activations-paper-cats"
 
 
 def test_the_papers_scale_is_refused_by_the_planner(swinv2: Callable, tmp_path: Path, class_folders: Callable) -> None:
