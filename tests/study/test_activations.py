@@ -92,7 +92,7 @@ def results(
 
 
 LARGE, SMALL = [3.9, 4.0, 4.1], [1.4, 1.5, 1.6]
-TEXTS = ("grows, fresh", "grows", "wider, fresh", "wider", "less", "gap", "10^4")
+TEXTS = ("grows, fresh", "wider, fresh", "grows", "wider", "less", "gap", "10^4")
 """The claims, in their order."""
 
 

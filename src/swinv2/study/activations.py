@@ -218,9 +218,7 @@ FLOOR = f"differences below {LEAST} do not count"
 
 
 def _claims(setting: Setting, results: Results) -> list[Claim]:
-    start_grows, start_wider = _claims_init(results)
-    grows, wider, *milder = _claims_trained(setting, results)
-    return [start_grows, grows, start_wider, wider, *milder]
+    return [*_claims_init(results), *_claims_trained(setting, results)]
 
 
 def _claims_init(results: Results) -> list[Claim]:

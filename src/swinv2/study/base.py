@@ -176,6 +176,5 @@ def values(results: Results, figure: str, **factors: object) -> list[float]:
 
     A factor that is None is one that the cell has not.
     """
-    found = [done.figures for done in chosen(results, **factors)]
-    shown = [each.get(figure) for each in found if figure in each or each.get("diverged")]
-    return [math.nan if value is None else float(value) for value in shown]
+    shown = [done for done in results if figure in done.figures or done.figures.get("diverged")]
+    return seeds(shown, lambda figures: figures.get(figure), **factors)

@@ -167,8 +167,9 @@ def _check_folder(out: Path, configuration: Mapping[str, Any]) -> None:
     if not isinstance(before, dict):
         raise ValueError(f"{path} is damaged: choose another --out.")
     known = {FILES: {}, **before}
-    for file in (name for name, state in configuration[FILES].items() if known[FILES].get(name, state) != state):
-        raise ValueError(f"{file} has changed since {out} looked at it: choose another --out.")
+    other = [name for name, state in configuration[FILES].items() if known[FILES].get(name, state) != state]
+    if other:
+        raise ValueError(f"{other[0]} has changed since {out} looked at it: choose another --out.")
     differ = [key for key in configuration if key not in MAY_DIFFER and known.get(key) != configuration[key]]
     others = known.get("trainings", {})
     differ += [each for each, made in configuration["trainings"].items() if others.get(each, made) != made]

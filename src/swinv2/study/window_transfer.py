@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +9,11 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from swinv2.geometry import linear_coordinates, log_coordinates
 from swinv2.study.accuracy import top1_at
 from swinv2.study.base import Cell, Figures, Results, Setting, Study, guess, seeds, validated, values
 from swinv2.study.biases import KINDS
 from swinv2.study.charts import Line, curves, of_means
+from swinv2.study.extrapolation import EXTRAPOLATED, reach_table
 from swinv2.study.findings import (
     BETWEEN_SEEDS,
     TWO_ERRORS,
@@ -128,7 +127,7 @@ def report(setting: Setting, results: Results) -> Report:
         form="{:.1%}",
     )
     return Report(
-        tables=[table, _reach(setting)],
+        tables=[table, reach_table(TRAINED[setting.family][1])],
         paper=PAPER,
         pictures=[Picture("accuracy", CAPTION, _curves(setting, results))] if results else [],
         claims=_claims(setting, results),
@@ -185,34 +184,6 @@ def _curves(setting: Setting, results: Results) -> Figure:
     figure = curves(lines, x="window and image size, over those of the training", y="top-1, %", title=title)
     figure.axes[0].set_xticks(RATIOS)
     return figure
-
-
-def reach(window: int, wider: int) -> dict[str, float]:
-    """How far the coordinates of a wider window go beyond those that were trained, as a share of these (section 3.3).
-
-    The paper's logarithm is that of raw offsets; the released code's, which is ours, of 8 times normalised ones.
-    """
-    sizes = {"linear CPB": linear_coordinates, "log CPB, released code": log_coordinates}
-    largest = {
-        name: [float(function((w, w), (window, window)).max()) for w in (window, wider)]
-        for name, function in sizes.items()
-    }
-    largest["log CPB, paper's eq. 4"] = [math.log1p(w - 1) for w in (window, wider)]
-    return {name: after / before - 1 for name, (before, after) in largest.items()}
-
-
-def _reach(setting: Setting) -> Table:
-    window = TRAINED[setting.family][1]
-    pairs = [(window, ratio * window) for ratio in (2, 3)] + ([(8, 16)] if window != 8 else [])
-    names = list(reach(8, 16))
-    return Table(
-        name="extrapolation",
-        caption="How far coordinates reach beyond the trained ones, over these (paper, section 3.3: 1.14 and 0.33 "
-        "from 8 to 16)",
-        head=["windows", *names],
-        rows=[[f"{first} to {second}", *(reach(first, second)[name] for name in names)] for first, second in pairs],
-        form="{:.2f}",
-    )
 
 
 PAPER = [
@@ -361,20 +332,6 @@ class _Compared:
     def alike(self, first: str, second: str) -> Verdict:
         return alike(self.at("1", first), self.at("1", second), within=ALIKE, **self.by)
 
-
-def _reaches(found: dict[str, float]) -> Verdict:
-    same = abs(found["linear CPB"] - 1.14) < 0.02 and abs(found["log CPB, released code"] - 0.33) < 0.02
-    return Verdict(
-        "seen" if same else "not seen", ", ".join(f"{name} {share:.2f}" for name, share in found.items()) + "."
-    )
-
-
-EXTRAPOLATED = Claim(
-    text="log-spaced coordinates are extrapolated far less than linear ones",
-    source="section 3.3: from window 8 to 16 by 0.33 and 1.14 of the trained range",
-    rule="computed by this library's coordinates; seen where both agree with the paper within 0.02",
-    verdict=_reaches(reach(8, 16)),
-)
 
 STUDY = Study(
     title="Position bias carried to larger windows and images",
